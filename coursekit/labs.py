@@ -24,6 +24,9 @@ MARKERS = ("SOLUTION", "HIDDEN TESTS")
 LOOSE_MARKER = re.compile(r"\b(begin|end)[\s_-]*(solutions?|hidden[\s_-]*tests?|mark[\s_-]*scheme)\b", re.IGNORECASE)
 EXACT_MARKER = re.compile(r"^\s*(### |<!-- )(BEGIN|END) (SOLUTION|HIDDEN TESTS)( -->)?$")
 
+RANDOM_DRAW = re.compile(r"generator=|default_rng|\brandn?\(|\brandint\(|\brandperm\(|\.normal\(|\.uniform\(")
+CONVERSION = re.compile(r"np\.array\(|np\.asarray\(|\bfloat\(|\bint\(")
+
 
 class LabError(Exception):
     """A lab source that cannot be released; the message lists every fault with its cell."""
