@@ -8,7 +8,7 @@ import torch
 
 
 def matches(name: str, answer, expected, *, rtol: float = 1e-6, atol: float = 1e-8, hint: str = "") -> bool:
-    r"""Check that every entry obeys :math:`|a - e| \le \text{atol} + \text{rtol}\,|e|`; True, or a speaking AssertionError.
+    r"""True if every entry obeys :math:`|a - e| \le \text{atol} + \text{rtol}\,|e|`, else an error that speaks.
 
     Args:
         name: what is checked, as the student wrote it, e.g. ``"phi_linear(x)"``.
@@ -41,9 +41,8 @@ def matches(name: str, answer, expected, *, rtol: float = 1e-6, atol: float = 1e
     try:
         got = as_array(answer)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise wrong(
-            "expected: " + _describe(want), f"got:      {type(answer).__name__}, not numbers ({error})"
-        ) from None
+        found = f"got:      {type(answer).__name__}, not numbers ({error})"
+        raise wrong("expected: " + _describe(want), found) from None
     if got.shape != want.shape:
         raise wrong(f"expected: shape {want.shape}", f"got:      shape {got.shape}")
     if not np.isfinite(got).all():
@@ -66,7 +65,7 @@ def as_array(value) -> np.ndarray:
     array([1., 2.])
     """
     if isinstance(value, torch.Tensor):
-        value = value.detach().cpu()
+        value = value.detach().cpu().numpy()
     elif isinstance(value, list | tuple):
         value = [as_array(entry) for entry in value]
     return np.array(value, dtype=np.float64)

@@ -2,7 +2,7 @@
 
 A lab is one py:percent file `solutions/<lab>/<lab>.py`. Cells carry nbgrader's metadata in full, for example
 
-    # %% nbgrader={"grade": false, "grade_id": "q1_1", "locked": false, "schema_version": 3, "solution": true, "task": false}
+    # %% nbgrader={"grade": true, "grade_id": "q1_1_test", "locked": true, "points": 2, "schema_version": 3, ...}
 
 `parse` turns the text into a notebook, `lint` returns a list of complaints, empty when the lab may be released.
 This module knows nothing of torch: the grader reads labs with it, too.

@@ -4,7 +4,7 @@
                              `-> labs/<lab>/<lab>.ipynb        the student's notebook (committed)
 
 The student's notebook is made by nbgrader's own preprocessors, configured by nbgrader_config.py, so it is what
-`nbgrader generate_assignment` would write, byte for byte the same on each run. Nothing is written when anything is wrong.
+`nbgrader generate_assignment` would write, byte for byte the same on each run. Nothing is written if anything is wrong.
 """
 
 import argparse
@@ -49,9 +49,8 @@ def run(args: argparse.Namespace) -> int:
         for path in changed:
             write_atomically(path, files[path])
         worth = labs.points(labs.parse(args.root / "solutions" / name / f"{name}.py"))
-        print(
-            f"{name}: {len(worth)} graded cells, {sum(worth.values()):g} points, {'released' if changed else 'unchanged'}"
-        )
+        verdict = "released" if changed else "unchanged"
+        print(f"{name}: {len(worth)} graded cells, {sum(worth.values()):g} points, {verdict}")
     if stale:
         listed = "\n".join(f"  {path.relative_to(args.root)}" for path in stale)
         print(f"not what the sources say; run `coursekit release` and commit:\n{listed}", file=sys.stderr)
