@@ -1,0 +1,16 @@
+"""Sphinx extension of the course book: quizzes, the Evidence page, and a site that loads nothing from elsewhere."""
+
+import os
+
+from . import evidence, offline, quiz
+
+
+def setup(app):
+    # Kernels inherit this: the small networks of the course crawl on many threads.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # Build matplotlib's font cache here, once: a kernel would announce it on stderr, and that fails the build.
+    import matplotlib.font_manager  # noqa: F401
+
+    for part in (quiz, evidence, offline):
+        part.setup(app)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

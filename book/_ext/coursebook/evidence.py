@@ -1,0 +1,203 @@
+"""The ``evidence`` directive: every claim of the book, its bound and what was measured, in one table.
+
+A chapter calls `coursekit.evidence.check`; the display of a check carries its record under the mime type below. When
+Sphinx has read a page (executed now or taken from the cache), its records are put into the environment, which Sphinx
+keeps between builds and cleans when a page changes or goes. The page with the table is written again whenever any
+page was read, so it is never older than the book.
+"""
+
+import json
+import re
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+MIME = "application/vnd.coursekit.evidence+json"
+FIELDS = ("id", "statement", "source", "bound", "measured", "holds")
+logger = logging.getLogger(__name__)
+
+
+class evidence_table(nodes.General, nodes.Element):
+    """Stands where the table will be."""
+
+
+class EvidenceDirective(SphinxDirective):
+    """Takes no argument and no content."""
+
+    def run(self):
+        _pages(self.env).add(self.env.docname)
+        return [evidence_table("")]
+
+
+def _records(env) -> dict[str, list[dict]]:
+    """Page -> its records."""
+    if not hasattr(env, "coursebook_evidence"):
+        env.coursebook_evidence = {}
+    return env.coursebook_evidence
+
+
+def _pages(env) -> set[str]:
+    """The pages that show the table."""
+    if not hasattr(env, "coursebook_evidence_pages"):
+        env.coursebook_evidence_pages = set()
+    return env.coursebook_evidence_pages
+
+
+def records_of(notebook: dict) -> list[dict]:
+    """The records in the outputs of an executed notebook, each with the anchor of its cell.
+
+    >>> output = {"data": {MIME: [{"id": "B0.1", "statement": "1 = 1"}]}}
+    >>> records_of({"cells": [{"cell_type": "code", "outputs": [output]}]})
+    [{'id': 'B0.1', 'statement': '1 = 1'}]
+    """
+    found = []
+    for cell in notebook.get("cells", []):
+        for output in cell.get("outputs", []):
+            data = output.get("data", {}).get(MIME, [])
+            found.extend(data if isinstance(data, list) else [data])
+    return found
+
+
+def sort_key(record: dict) -> tuple:
+    """Claims in the order of the course: B2.1 before B10.1.
+
+    >>> sorted(["B10.1", "B2.10", "B2.9", "A1"], key=lambda i: sort_key({"id": i}))
+    ['A1', 'B2.9', 'B2.10', 'B10.1']
+    """
+    return tuple(
+        (part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.findall(r"\d+|\D+", record["id"])
+    )
+
+
+def collect(app, doctree):
+    """After a page was read: take the records out of its executed notebook."""
+    env = app.env
+    _records(env).pop(env.docname, None)
+    # MyST-NB writes each notebook it has run (or found in the cache) here, just before this event.
+    path = Path(app.outdir).parent / "jupyter_execute" / f"{env.docname}.ipynb"
+    if not path.exists() or not env.doc2path(env.docname).endswith((".md", ".ipynb")):
+        return
+    if records := records_of(json.loads(path.read_text(encoding="utf-8"))):
+        for record in records:
+            if missing := [name for name in FIELDS if name not in record]:
+                logger.warning("evidence record of %s lacks %s", env.docname, missing, type="coursebook")
+        _records(env)[env.docname] = [r for r in records if all(name in r for name in FIELDS)]
+
+
+def purge(app, env, docname):
+    _records(env).pop(docname, None)
+    _pages(env).discard(docname)
+
+
+def merge(app, env, docnames, other):
+    for docname in docnames:
+        if docname in _records(other):
+            _records(env)[docname] = _records(other)[docname]
+    _pages(env).update(_pages(other) & set(docnames))
+
+
+def rewrite(app, env):
+    """Pages were read, or went: write the pages with the table again."""
+    return sorted(_pages(env))
+
+
+def check_ids(app, env):
+    """An id names one claim; within a page it may be checked in several parts."""
+    seen: dict[str, str] = {}
+    for docname, records in sorted(_records(env).items()):
+        for identifier in {record["id"] for record in records}:
+            if seen.setdefault(identifier, docname) != docname:
+                logger.warning(
+                    "claim %s is checked on %s and on %s: ids are unique", identifier, seen[identifier], docname,
+                    type="coursebook",
+                )  # fmt: skip
+
+
+def resolve(app, doctree, docname):
+    """Fill the table."""
+    for node in list(doctree.findall(evidence_table)):
+        node.replace_self(build_table(app, docname))
+
+
+def build_table(app, docname) -> list[nodes.Node]:
+    rows = [(page, record) for page, records in _records(app.env).items() for record in records]
+    rows.sort(key=lambda row: sort_key(row[1]))
+    if not rows:
+        return [nodes.paragraph("", "No claim has been checked in this build.")]
+    held = sum(bool(record["holds"]) for _, record in rows)
+    claims = len({record["id"] for _, record in rows})
+    chapters = len({page for page, _ in rows})
+    summary = nodes.paragraph("", "", classes=["evidence-summary"])
+    summary += nodes.Text(
+        f"{claims} claim{'s' * (claims > 1)} in {len(rows)} check{'s' * (len(rows) > 1)} "
+        f"on {chapters} page{'s' * (chapters > 1)}; {held} of {len(rows)} held when this site was built."
+    )
+    table = nodes.table("", classes=["evidence-table"])
+    group = nodes.tgroup("", cols=6)
+    table += group
+    for width in (7, 38, 17, 13, 16, 9):
+        group += nodes.colspec("", colwidth=width)
+    head = nodes.row("")
+    for title in ("Claim", "Statement", "Source", "Required", "Measured", "Verdict"):
+        head += nodes.entry("", nodes.paragraph("", title))
+    group += nodes.thead("", head)
+    body = nodes.tbody("")
+    group += body
+    for page, record in rows:
+        verdict = "held" if record["holds"] else "failed"
+        cells = (
+            _link(app, docname, page, record["id"]),
+            nodes.Text(str(record["statement"])),
+            _source(app, docname, page, str(record["source"])),
+            nodes.Text(str(record["bound"])),
+            nodes.Text(str(record["measured"])),
+            nodes.inline("", ("✓ " if record["holds"] else "✗ ") + verdict, classes=[f"verdict-{verdict}"]),
+        )
+        row = nodes.row("")
+        for cell in cells:
+            row += nodes.entry("", nodes.paragraph("", "", cell))
+        body += row
+    return [summary, nodes.container("", table, classes=["evidence-scroll"])]
+
+
+def _link(app, docname, page, text) -> nodes.Node:
+    uri = app.builder.get_relative_uri(docname, page)
+    return nodes.reference("", text, refuri=uri, internal=True)
+
+
+def _source(app, docname, page, key) -> nodes.Node:
+    """A link to the entry of the bibliography, or to the page itself for what is derived there."""
+    if key == "derived":
+        return _link(app, docname, page, "derived on the page")
+    citations = [c for c in app.env.get_domain("cite").citations if c.key == key]
+    if not citations:
+        logger.warning("evidence on %s cites %r, which is not in the bibliography", page, key, type="coursebook")
+        return nodes.Text(key)
+    # The page that lists all of the bibliography comes first, a chapter's own list after it.
+    citation = min(citations, key=lambda c: (c.bibliography_key.docname == page, c.bibliography_key.docname))
+    uri = app.builder.get_relative_uri(docname, citation.bibliography_key.docname) + f"#{citation.citation_id}"
+    return nodes.reference("", author_year(citation.entry), refuri=uri, internal=True)
+
+
+def author_year(entry) -> str:
+    """'Koh and Liang (2017)', 'Saxe et al. (2014)'."""
+    people = entry.persons.get("author") or entry.persons.get("editor") or []
+    names = [" ".join([*p.prelast_names, *p.last_names]).replace("{", "").replace("}", "") for p in people]
+    if len(names) > 2:
+        who = f"{names[0]} et al."
+    else:
+        who = " and ".join(names) or entry.fields.get("title", entry.key)
+    return f"{who} ({entry.fields.get('year', 'n.d.')})"
+
+
+def setup(app):
+    app.add_node(evidence_table)
+    app.add_directive("evidence", EvidenceDirective)
+    app.connect("doctree-read", collect)
+    app.connect("env-purge-doc", purge)
+    app.connect("env-merge-info", merge)
+    app.connect("env-updated", rewrite)
+    app.connect("env-check-consistency", check_ids)
+    app.connect("doctree-resolved", resolve)
