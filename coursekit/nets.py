@@ -1,0 +1,137 @@
+"""The few networks of the course: a plain multilayer perceptron and the LeNet of the third lab.
+
+Both are ``nn.Sequential`` of a ``body``, which ends with the penultimate features, and a ``head``, the last linear
+layer: what works on the last layer alone (Laplace, ConfidNet, Mahalanobis) needs no more than ``features(x)``.
+Dropout is always a module, so that evaluation mode switches it off and MC Dropout can find it.
+"""
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+
+ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU, "softplus": nn.Softplus}
+
+
+class _BodyAndHead(nn.Sequential):
+    body: nn.Sequential
+    head: nn.Linear
+
+    def features(self, x: Tensor) -> Tensor:
+        """(N, M) the input of the last linear layer."""
+        return self.body(x)
+
+
+class MLP(_BodyAndHead):
+    """A multilayer perceptron: ``depth`` hidden layers of ``width`` units, then a linear output.
+
+    Inputs are flattened, so images go in as they are.
+
+    Args:
+        in_features: D, after flattening.
+        out_features: number of outputs: logits or targets.
+        width: units of each hidden layer.
+        depth: number of hidden layers; 0 gives a linear model.
+        activation: ``"relu"``, ``"tanh"``, ``"gelu"``, ``"silu"`` or ``"softplus"``.
+        dropout: probability of dropout after each hidden layer; 0: no dropout module at all.
+        bias: whether linear layers have biases.
+
+    Raises:
+        ValueError: a size below one, a negative depth, an unknown activation, a probability outside [0, 1).
+
+    >>> MLP(2, 1, width=50)(torch.zeros(7, 2)).shape
+    torch.Size([7, 1])
+    >>> sum(p.numel() for p in MLP(784, 10, width=32, depth=1).parameters()) == 784 * 32 + 32 + 32 * 10 + 10
+    True
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        width: int = 64,
+        depth: int = 2,
+        activation: str = "relu",
+        dropout: float = 0.0,
+        bias: bool = True,
+    ):
+        if min(in_features, out_features, width) < 1 or depth < 0:
+            raise ValueError(
+                f"in_features={in_features}, out_features={out_features}, width={width} must be >= 1 and "
+                f"depth={depth} >= 0"
+            )
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation={activation!r}: choose from {', '.join(ACTIVATIONS)}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout={dropout}: a probability in [0, 1)")
+        layers: list[nn.Module] = [nn.Flatten()]
+        for layer in range(depth):
+            layers += [nn.Linear(width if layer else in_features, width, bias=bias), ACTIVATIONS[activation]()]
+            layers += [nn.Dropout(dropout)] if dropout else []
+        head = nn.Linear(width if depth else in_features, out_features, bias=bias)
+        super().__init__(OrderedDict(body=nn.Sequential(*layers), head=head))
+
+
+class LeNet(_BodyAndHead):
+    """The LeNet of the third lab, for images (N, 1, 28, 28); it returns logits (N, classes).
+
+    Convolution of 16 channels 5 x 5, ReLU, max pooling 2; 32 channels 5 x 5, ReLU, pooling 2; the 512 numbers left,
+    dropout 1/2, 100 units, ReLU, dropout 1/4 (the ``features``), and a linear layer.
+
+    Args:
+        classes: number of classes.
+        dropout: the two dropout probabilities.
+
+    >>> net = LeNet().eval()
+    >>> x = torch.zeros(3, 1, 28, 28)
+    >>> net(x).shape, net.features(x).shape
+    (torch.Size([3, 10]), torch.Size([3, 100]))
+    """
+
+    def __init__(self, classes: int = 10, *, dropout: tuple[float, float] = (0.5, 0.25)):
+        body = nn.Sequential(
+            nn.Conv2d(1, 16, 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(16, 32, 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Dropout(dropout[0]),
+            nn.Linear(512, 100),
+            nn.ReLU(),
+            nn.Dropout(dropout[1]),
+        )
+        super().__init__(OrderedDict(body=body, head=nn.Linear(100, classes)))
+
+
+def penultimate_features(model: nn.Module, x: Tensor) -> Tensor:
+    """(N, M) the input of the last linear layer that a model runs, in the mode it is in and without gradients.
+
+    For a :class:`LeNet` or :class:`MLP` this is ``model.features(x)``; for any other model it is what goes into the
+    ``nn.Linear`` that is called last.
+
+    Raises:
+        ValueError: the model runs no linear layer.
+
+    >>> net = MLP(4, 3, width=5, depth=1)
+    >>> x = torch.ones(2, 4)
+    >>> torch.equal(penultimate_features(net, x), net.features(x))
+    True
+    """
+    seen: list[Tensor] = []
+
+    def remember(module: nn.Module, args: tuple) -> None:
+        seen[:] = args[:1]
+
+    hooks = [m.register_forward_pre_hook(remember) for m in model.modules() if isinstance(m, nn.Linear)]
+    try:
+        with torch.no_grad():
+            model(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not seen:
+        raise ValueError(f"{type(model).__name__} runs no nn.Linear: there are no penultimate features")
+    return seen[0].flatten(1)
