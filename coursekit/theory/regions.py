@@ -75,10 +75,10 @@ def activation_pattern(model: nn.Sequential, x: Tensor) -> Tensor:
     >>> activation_pattern(model, torch.tensor([[2.0], [-3.0]], dtype=torch.float64)).tolist()
     [[True, False], [False, True]]
     """
-    _check_layers(model)
+    layers = _layers(model)
     signs = []
     with torch.no_grad():
-        for layer in model:
+        for layer in layers:
             if isinstance(layer, nn.ReLU):
                 signs.append(x > 0)
             x = layer(x)
@@ -98,12 +98,12 @@ def affine_piece(model: nn.Sequential, x: Tensor) -> tuple[Tensor, Tensor]:
     >>> torch.allclose(A @ x + c, model(x))
     True
     """
-    _check_layers(model)
+    layers = _layers(model)
     if x.ndim != 1:
         raise ValueError(f"expected one input of shape (D,), got {tuple(x.shape)}")
     slope, offset, h = torch.eye(len(x), dtype=x.dtype, device=x.device), torch.zeros_like(x), x
     with torch.no_grad():
-        for layer in model:
+        for layer in layers:
             if isinstance(layer, nn.Linear):
                 slope, offset, h = layer.weight @ slope, layer(offset), layer(h)
             elif isinstance(layer, nn.ReLU):
@@ -128,14 +128,14 @@ def line_breakpoints(
     >>> line_breakpoints(model, torch.zeros(1), torch.ones(1)).tolist()
     [-1.5, 0.5]
     """
-    _check_layers(model)
+    layers = _layers(model)
     if origin.ndim != 1 or origin.shape != direction.shape:
         raise ValueError(f"expected two vectors (D,), got {tuple(origin.shape)} and {tuple(direction.shape)}")
     if not low < high or not bool(direction.abs().max() > 0):
         raise ValueError("expected low < high and a direction that is not zero")
     edges = torch.tensor([low, high], dtype=torch.float64, device=origin.device)
     slope, offset = direction.detach().double()[None], origin.detach().double()[None]  # (intervals, units)
-    for layer in model:
+    for layer in layers:
         if isinstance(layer, nn.Linear):
             weight = layer.weight.detach().double()
             slope, offset = slope @ weight.T, offset @ weight.T
@@ -164,9 +164,16 @@ def _interior_points(edges: Tensor) -> Tensor:
     return (left + right) / 2
 
 
-def _check_layers(model: nn.Sequential) -> None:
+def _layers(model: nn.Sequential) -> list[nn.Module]:
+    """The layers in order, also of an nn.Sequential inside another, as in ``nets.MLP``."""
     if not isinstance(model, nn.Sequential):
         raise ValueError(f"expected an nn.Sequential of Linear and ReLU layers, got {type(model).__name__}")
+    layers = []
     for layer in model:
-        if not isinstance(layer, (nn.Linear, nn.ReLU, nn.Flatten)):
+        if isinstance(layer, nn.Sequential):
+            layers += _layers(layer)
+        elif isinstance(layer, (nn.Linear, nn.ReLU, nn.Flatten)):
+            layers.append(layer)
+        else:
             raise ValueError(f"expected Linear, Flatten and ReLU layers only, got {type(layer).__name__}")
+    return layers

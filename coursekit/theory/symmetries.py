@@ -82,7 +82,7 @@ def _copy_with_layers(model: nn.Sequential, hidden: int) -> tuple[nn.Sequential,
     if not isinstance(model, nn.Sequential):
         raise ValueError(f"expected an nn.Sequential, got {type(model).__name__}")
     new = copy.deepcopy(model)
-    linear = [layer for layer in new if isinstance(layer, nn.Linear)]
+    linear = [layer for layer in new.modules() if isinstance(layer, nn.Linear)]  # in order, also when nested
     if not 0 <= hidden < len(linear) - 1:
         raise ValueError(f"hidden must lie in 0..{len(linear) - 2}, got {hidden}")
     return new, linear[hidden], linear[hidden + 1]

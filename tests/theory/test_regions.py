@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from coursekit.nets import MLP
 from coursekit.theory.regions import (
     activation_pattern,
     affine_piece,
@@ -62,6 +63,16 @@ def test_affine_piece_is_the_jacobian():
     slope, offset = affine_piece(model, x)
     torch.testing.assert_close(slope, torch.func.jacrev(model)(x), rtol=0, atol=1e-14)
     torch.testing.assert_close(slope @ x + offset, model(x), rtol=0, atol=1e-14)
+
+
+def test_nested_models_work_too():
+    model, x = MLP(3, 2, width=6).double(), torch.tensor([0.3, -0.1, 0.5], dtype=torch.float64)
+    assert activation_pattern(model, x[None]).shape == (1, 12)
+    torch.testing.assert_close(
+        affine_piece(model, x)[0],
+        torch.func.jacrev(model.head)(x[:0].new_zeros(6))
+        @ (torch.func.jacrev(lambda v: model.features(v[None])[0])(x)),
+    )
 
 
 def test_breakpoints_agree_with_a_fine_grid():

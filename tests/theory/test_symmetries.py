@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from coursekit.nets import MLP
 from coursekit.theory.symmetries import interpolate, permute_units, rescale_units
 
 
@@ -23,6 +24,12 @@ def test_rescaling_keeps_the_function(model, hidden):
         torch.testing.assert_close(other(x), model(x), rtol=0, atol=1e-12)
         assert not torch.equal(other[2 * hidden].weight, model[2 * hidden].weight)
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+
+
+def test_nested_models_work_too():
+    model = MLP(2, 3, width=5).double()
+    x = torch.randn(20, 2, dtype=torch.float64)
+    torch.testing.assert_close(rescale_units(model, 1, 3.0)(x), model(x), rtol=0, atol=1e-14)
 
 
 def test_permutation_keeps_the_function_for_any_activation():
