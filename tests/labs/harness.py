@@ -215,12 +215,10 @@ def main() -> int:
         return 0
     for row in table:
         verdict = "ok  " if row.as_expected and not row.noisy else "FAIL"
-        print(
-            f"{verdict} {row.question:8} {row.kind:5} {row.name:45.45} {row.seconds:5.1f} s  loses {list(row.failed)}"
-        )
-        for test, message in row.failed.items():
-            if row.name not in ("untouched",) or not row.as_expected:
-                print(f"       {test}: {message[:160]}")
+        answer = f"{row.question} {row.kind}: {row.name}"
+        print(f"{verdict} {answer:60.60} {row.seconds:5.1f} s  loses {list(row.failed)}")
+        if row.name != "untouched" and row.failed:
+            print("".join(f"       {test}: {text[:200]}\n" for test, text in row.failed.items()), end="")
     wrong = [row for row in table if not row.as_expected]
     print(f"{len(table) - len(wrong)} of {len(table)} as expected")
     return 1 if wrong else 0
