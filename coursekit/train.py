@@ -1,5 +1,6 @@
 """The one training loop of the course: minibatches, an optimiser, a progress bar, a history."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -48,8 +49,9 @@ def train(
 
     >>> model = nn.Linear(1, 1, bias=False, dtype=torch.float64)
     >>> x = torch.tensor([[1.0], [2.0]], dtype=torch.float64)
-    >>> _ = train(model, nn.functional.mse_loss, x, 3 * x, epochs=200, lr=0.1, optimizer=torch.optim.SGD, progress=False)
-    >>> round(float(model.weight), 6)
+    >>> sgd = torch.optim.SGD
+    >>> _ = train(model, nn.functional.mse_loss, x, 3 * x, epochs=200, lr=0.1, optimizer=sgd, progress=False)
+    >>> round(model.weight.item(), 6)
     3.0
     """
     if len(x) == 0 or len(x) != len(y):
@@ -63,16 +65,16 @@ def train(
     try:
         bar = tqdm(range(1, epochs + 1), desc="training", unit="epoch", disable=not progress, leave=False)
         for epoch in bar:
-            total = torch.zeros((), device=x.device)
+            total = 0.0
             for index in _batches(len(x), batch_size, generator):
                 batch = (x, y) if index is None else (x[index.to(x.device)], y[index.to(y.device)])
                 steps.zero_grad(set_to_none=True)
                 value = loss(model(batch[0]), batch[1])
                 value.backward()
                 steps.step()
-                total += value.detach() * len(batch[0])  # stays on the device: no wait within an epoch
+                total = total + value.detach() * len(batch[0])  # stays on the device: no wait within an epoch
             losses.append(float(total) / len(x))
-            if not torch.isfinite(total):
+            if not math.isfinite(losses[-1]):
                 raise FloatingPointError(
                     f"the loss is {losses[-1]} after epoch {epoch}: lower lr={lr:g}, check the data"
                 )

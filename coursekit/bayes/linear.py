@@ -164,7 +164,8 @@ def maximize_evidence(features: Features, x: Tensor, t: Tensor) -> LinearPosteri
 
     With :math:`\Phi = U\,\mathrm{diag}(s)\,V^\top`, :math:`z = U^\top t` and :math:`\rho = \alpha/\beta`, the best beta
     for a given ratio is :math:`\beta = N / Q(\rho)` with
-    :math:`Q(\rho) = \sum_i \frac{\rho z_i^2}{s_i^2+\rho} + \|t\|^2 - \|z\|^2`, and what is left is a function of one number,
+    :math:`Q(\rho) = \sum_i \frac{\rho z_i^2}{s_i^2+\rho} + \|t\|^2 - \|z\|^2`, and what is left is a function
+    of one number,
 
     .. math::
         \log p = -\tfrac12\sum_i\log(1 + s_i^2/\rho) - \tfrac N2\log Q(\rho) + \text{const},
@@ -204,14 +205,17 @@ def maximize_evidence(features: Features, x: Tensor, t: Tensor) -> LinearPosteri
     epsilon = torch.finfo(design.dtype).eps
     top = s2.max().log()
     grid = torch.linspace(math.log(epsilon), -math.log(epsilon), 400, dtype=design.dtype, device=design.device) + top
-    best = int(objective(grid).argmax())
-    noiseless = bool(rest <= (epsilon * len(t)) ** 2 * t.square().sum())
-    if best == len(grid) - 1 or (best == 0 and noiseless) or not bool(t.any()):
+    values = objective(grid)
+    best = int(values.argmax())
+    without_signal = -0.5 * len(t) * t.square().sum().log()  # limit of the objective as alpha grows
+    what = None
+    if not bool(t.any()) or bool(values[best] <= without_signal + 1e-9):  # nats: not a maximum to speak of
+        what = "alpha grows without bound: the features explain nothing of the targets"
+    elif best == 0 and bool(rest <= (epsilon * len(t)) ** 2 * t.square().sum()):
         what = "beta grows without bound: the features fit the targets without error"
-        if not (best == 0 and noiseless):
-            what = "alpha grows without bound: the features explain nothing of the targets"
+    if what is not None:
         raise ValueError(f"the evidence has no finite maximum ({what}); use fit_linear with a fixed alpha and beta")
-    low, high = grid[max(best - 1, 0)], grid[best + 1]
+    low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
     for _ in range(100):
         middle = (low + high) / 2
         rising = slope(middle) > 0

@@ -1,6 +1,7 @@
 """A figure the reader can move on a static page: frames drawn beforehand and a slider, no server, no library."""
 
 import base64
+import hashlib
 import html
 import io
 import itertools
@@ -25,13 +26,15 @@ class Slider:
     start: int
 
     def _repr_html_(self) -> str:
-        key = f"ck-slider-{next(_serial)}-{abs(hash(self.images)) % 10**8}"
+        digest = hashlib.sha256("".join(self.images).encode()).hexdigest()[:12]
+        key = f"ck-slider-{digest}-{next(_serial)}"  # unique on a page, and the same in each build of it
         first = self.labels[self.start]
         # The label of the frame is part of the alternative text, so that it changes with the slider.
         script = (
             f"(function(){{const root=document.getElementById('{key}');const frames={json.dumps(self.images)};"
             f"const labels={json.dumps(self.labels)};const alt={json.dumps(self.alt)};"
-            "const image=root.querySelector('img'),output=root.querySelector('output'),input=root.querySelector('input');"
+            "const image=root.querySelector('img'),output=root.querySelector('output');"
+            "const input=root.querySelector('input');"
             "input.addEventListener('input',function(){const k=Number(input.value);"
             "image.src='data:image/png;base64,'+frames[k];output.textContent=labels[k];"
             f"image.alt=alt+' ('+{json.dumps(self.name)}+' = '+labels[k]+')';"

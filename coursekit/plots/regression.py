@@ -85,7 +85,7 @@ def weight_density(
         raise ValueError(f"two weights are drawn: mean (2,), covariance (2, 2); got {tuple(mean.shape)}")
     axis = torch.linspace(*limits, steps, dtype=torch.float64)
     grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)
-    density = torch.distributions.MultivariateNormal(mean, covariance).log_prob(grid).exp()
+    density = torch.distributions.MultivariateNormal(mean, covariance).log_prob(grid).exp().numpy()
     ax.imshow(density, origin="lower", extent=(*limits, *limits), aspect="equal", interpolation="bilinear")
     if truth is not None:
         ax.plot(*truth, "+", ms=11, mew=2, color=COLORS["orange"], label="true weights")

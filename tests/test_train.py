@@ -1,0 +1,87 @@
+import pytest
+import torch
+from torch import nn
+
+from coursekit.train import train
+
+
+def problem(generator):
+    x = torch.randn(40, 3, generator=generator, dtype=torch.float64)
+    return x, x @ torch.tensor([[1.0], [-2.0], [0.5]], dtype=torch.float64) + 0.3
+
+
+def test_least_squares_reaches_the_closed_form(generator, device):
+    x, t = (v.to(device) for v in problem(generator))
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1, dtype=torch.float64, device=device)
+    history = train(model, nn.functional.mse_loss, x, t, epochs=500, lr=0.1, optimizer=torch.optim.SGD, progress=False)
+    torch.testing.assert_close(
+        model.weight.detach().cpu(), torch.tensor([[1.0, -2.0, 0.5]]).double(), rtol=0, atol=1e-8
+    )
+    assert history.losses[-1] < 1e-15 < history.losses[0]
+
+
+def test_one_step_is_the_gradient_step(generator):
+    x, t = problem(generator)
+    model = nn.Linear(3, 1, dtype=torch.float64)
+    weight, bias = model.weight.detach().clone(), model.bias.detach().clone()
+    residual = x @ weight.T + bias - t
+    train(model, nn.functional.mse_loss, x, t, epochs=1, lr=0.1, optimizer=torch.optim.SGD, progress=False)
+    torch.testing.assert_close(model.weight.detach(), weight - 0.1 * 2 * (residual * x).mean(0, keepdim=True))
+    torch.testing.assert_close(model.bias.detach(), bias - 0.1 * 2 * residual.mean(0))
+
+
+def test_minibatches_are_reproducible_and_see_every_row(generator):
+    x, t = problem(generator)
+    seen, results = [], []
+
+    def loss(output, target):
+        seen.append(len(target))
+        return nn.functional.mse_loss(output, target)
+
+    for _ in range(2):
+        torch.manual_seed(1)
+        model = nn.Linear(3, 1, dtype=torch.float64)
+        shuffle = torch.Generator().manual_seed(3)
+        history = train(model, loss, x, t, epochs=2, batch_size=16, generator=shuffle, progress=False)
+        results.append((model.weight.detach().clone(), history))
+    assert seen == [16, 16, 8] * 4
+    assert torch.equal(results[0][0], results[1][0])
+    assert results[0][1] == results[1][1]
+
+
+def test_mode_comes_back_and_epochs_are_reported(generator):
+    x, t = problem(generator)
+    model = nn.Sequential(nn.Linear(3, 1, dtype=torch.float64), nn.Dropout(0.5)).eval()
+    calls = []
+
+    def note(epoch, net):
+        calls.append((epoch, net.training))
+
+    train(model, nn.functional.mse_loss, x, t, epochs=3, progress=False, on_epoch=note)
+    assert calls == [(1, True), (2, True), (3, True)]
+    assert not model.training
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_frozen_parameters_stay(generator):
+    x, t = problem(generator)
+    model = nn.Linear(3, 1, dtype=torch.float64)
+    model.bias.requires_grad_(False)
+    before = model.bias.clone()
+    train(model, nn.functional.mse_loss, x, t, epochs=2, progress=False)
+    assert torch.equal(model.bias, before)
+
+
+def test_divergence_is_an_error_and_the_mode_comes_back(generator):
+    x, t = problem(generator)
+    model = nn.Linear(3, 1, dtype=torch.float64).eval()
+    with pytest.raises(FloatingPointError, match="lower lr"):
+        train(model, nn.functional.mse_loss, x, t, epochs=2000, lr=1e3, optimizer=torch.optim.SGD, progress=False)
+    assert not model.training
+
+
+@pytest.mark.parametrize("n, m, epochs", [(0, 0, 1), (3, 2, 1), (3, 3, 0)])
+def test_bad_input_says_so(n, m, epochs):
+    with pytest.raises(ValueError, match="at least"):
+        train(nn.Linear(1, 1), nn.functional.mse_loss, torch.ones(n, 1), torch.ones(m, 1), epochs=epochs)
