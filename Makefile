@@ -22,7 +22,6 @@ course: env
 	@$(MAKE) --no-print-directory release
 	@$(MAKE) --no-print-directory sample
 	@$(MAKE) --no-print-directory book
-	@$(BIN)/coursekit doctor --brief
 	@$(BIN)/python tools/summary.py
 
 env: $(VENV)/.ready
