@@ -43,6 +43,8 @@ def matches(name: str, answer, expected, *, rtol: float = 1e-6, atol: float = 1e
     except (TypeError, ValueError, RuntimeError) as error:
         found = f"got:      {type(answer).__name__}, not numbers ({error})"
         raise wrong("expected: " + _describe(want), found) from None
+    if not want.shape and got.size == 1:
+        got = got.reshape(())  # a number, however it is wrapped
     if got.shape != want.shape:
         raise wrong(f"expected: shape {want.shape}", f"got:      shape {got.shape}")
     if not np.isfinite(got).all():

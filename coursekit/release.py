@@ -9,7 +9,6 @@ The student's notebook is made by nbgrader's own preprocessors, configured by nb
 
 import argparse
 import base64
-import json
 import os
 import re
 import sys
@@ -205,7 +204,7 @@ def _student_version(source, root: Path, lab: str):
         step.CheckCellMetadata,
     ]
     config = nbgrader_config(root)
-    student = nbformat.from_dict(json.loads(_text(source)))
+    student = nbformat.reads(_text(source), as_version=4)
     for preprocessor in chain:
         student, _ = preprocessor(config=config).preprocess(student, {})
     nbformat.validate(student)

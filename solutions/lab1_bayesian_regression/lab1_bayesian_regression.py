@@ -1,0 +1,1023 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Lab 1 · Bayesian linear regression
+#
+# **Goal.** You build a model that knows what it does not know. You write its posterior, its predictive distribution
+# and its evidence yourself, in a few lines each, and you find out when its error bars can be trusted and when they lie.
+#
+# **Time.** About two hours. The notebook itself runs in seconds on a laptop, without network, and unchanged on a GPU.
+#
+# ![Two panels. Left: a Gaussian-feature regression of 50 noisy points of a sine curve; the band of two standard
+# deviations is narrow where there are data. Right: predictive variance along the input for linear, polynomial and
+# Gaussian features; outside the data the first grows, the second explodes, the third falls back to the noise.](result.png)
+#
+# *What you will have at the end: three models of the same data, and three very different opinions about what they
+# have never seen.*
+#
+# **How it is graded.** 20 points. Below each question there is a check that you can run as often as you like: it says
+# what was expected, what came, and where to look. When you hand in, the same checks run again together with others on
+# random inputs (16 points), and someone reads the three texts you write: one proof and two comments (4 points).
+#
+# - Write in the place of `raise NotImplementedError(...)`. Add cells wherever you like; the check cells are locked.
+# - Each question is graded on its own: a wrong answer costs that question and no other.
+# - You write the mathematics with `torch` (or NumPy). `coursekit` has all of it ready-made: use it to compare, not to answer.
+# - Before you hand in: *Kernel → Restart Kernel and Run All Cells*.
+
+# %%
+import math
+
+import ipywidgets
+import matplotlib.pyplot as plt
+import torch
+
+from coursekit import device as devices
+from coursekit.bayes import features
+from coursekit.bayes.linear import fit_linear, maximize_evidence
+from coursekit.checks import matches
+from coursekit.data import toy
+from coursekit.plots import regression, style
+from coursekit.predictive import NormalPredictive
+
+device = devices.setup(seed=0)  # the GPU if there is one
+torch.set_default_dtype(torch.float64)  # double precision: closed forms deserve it
+style.use()
+print(f"torch {torch.__version__} on {device}")
+
+# %% [markdown]
+# ## 1. A line
+#
+# The data: 25 points of the line $t = -0.3 + 0.5\,x + \varepsilon$ with noise $\varepsilon \sim \mathcal N(0, 0.2^2)$,
+# seen only on $[0, 2]$.
+
+# %%
+NOISE_STD = 0.2
+ALPHA = 2.0  # prior precision of each weight: w ~ N(0, I / ALPHA)
+
+x_line, t_line = (v.to(device) for v in toy.line(25, generator=devices.generator(0)))
+x_wide = torch.linspace(-10, 10, 250, device=device)  # where we will predict
+
+plt.figure(figsize=style.figsize(0.7))
+plt.plot(x_line.cpu(), t_line.cpu(), "o", color=style.COLORS["orange"], label="data")
+plt.plot([-0.5, 2.5], [toy.line_truth(-0.5), toy.line_truth(2.5)], "--", color=style.COLORS["black"], label="truth")
+plt.gca().set(xlabel="input x", ylabel="target t")
+plt.legend()
+plt.show()
+
+# %% [markdown]
+# ### Question 1.1: features of a line (1 point)
+#
+# The model is $t = \phi(x)^\top w + \varepsilon$ with $\phi(x) = (1, x)$. Write the map from all inputs at once to the
+# **design matrix** $\Phi$, whose row $n$ is $\phi(x_n)^\top$.
+#
+# | | shape |
+# |---|---|
+# | `x` | (N,) |
+# | returned | (N, 2) |
+#
+# <details><summary>Hint</summary>
+#
+# `torch.stack` puts tensors of equal shape side by side; `torch.ones_like(x)` follows the type and the device of `x`.
+#
+# </details>
+
+# %% nbgrader={"grade": false, "grade_id": "q1_1", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def phi_linear(x):
+    """Design matrix (N, 2) of the inputs x (N,): a column of ones, then x."""
+    ### BEGIN SOLUTION
+    return torch.stack([torch.ones_like(x), x], dim=1)
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q1_1_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+x = torch.tensor([-1.0, 0.0, 2.0], device=device)
+assert matches("phi_linear(x)", phi_linear(x), [[1, -1], [1, 0], [1, 2]], hint="One row per input: (1, x).")
+### BEGIN HIDDEN TESTS
+def hidden():
+    import numpy as np
+
+    rng = np.random.default_rng()
+    for size in (1, 7):
+        x = rng.uniform(-3, 3, size)
+        got = np.array(torch.as_tensor(phi_linear(torch.tensor(x, device=device))).tolist(), dtype=float)
+        assert got.shape == (size, 2), f"{size} inputs must give a matrix of shape ({size}, 2), not {got.shape}"
+        error = np.abs(got - np.column_stack([np.ones(size), x])).max()
+        assert error < 1e-9, "on random inputs the rows are not (1, x)"
+
+
+hidden()
+del hidden
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Question 1.2: the precision of the noise (1 point)
+#
+# From here on we speak of **precisions**, inverse variances: $\alpha$ for the prior, $\beta$ for the noise. For noise of
+# standard deviation $\sigma$, what is $\beta$?
+#
+# There is a famous wrong answer to this small question, and we shall see in section 4 what it does to the error bars.
+
+# %% nbgrader={"grade": false, "grade_id": "q1_2", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def noise_precision(noise_std):
+    """Precision beta of Gaussian noise of standard deviation noise_std."""
+    ### BEGIN SOLUTION
+    return 1 / noise_std**2
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q1_2_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+hint = "The precision is the inverse of the variance; the factor 1/2 of the exponent is not part of it."
+assert matches("noise_precision(0.5)", noise_precision(0.5), 4.0, hint=hint)
+### BEGIN HIDDEN TESTS
+def hidden():
+    import numpy as np
+
+    for noise_std in np.random.default_rng().uniform(0.1, 3.0, 4).tolist():
+        got = float(noise_precision(noise_std))
+        assert abs(got * noise_std * noise_std - 1) < 1e-6, "for a random noise_std this is not the noise precision"
+
+
+hidden()
+del hidden
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Question 1.3: the posterior (2 points)
+#
+# Prior $w \sim \mathcal N(0, \tfrac1\alpha I)$, likelihood $t_n \mid w \sim \mathcal N(\phi(x_n)^\top w, \tfrac1\beta)$.
+# Multiply the two densities and complete the square: the posterior is $\mathcal N(m, \Sigma)$ with
+#
+# $$\Sigma^{-1} = \alpha I + \beta\,\Phi^\top\Phi, \qquad m = \beta\,\Sigma\,\Phi^\top t .$$
+#
+# | | shape |
+# |---|---|
+# | `phi` | (N, M), N may be 0 |
+# | `t` | (N,) |
+# | returned | mean (M,), covariance (M, M) |
+#
+# <details><summary>Hint</summary>
+#
+# With no data ($N = 0$) the formula must give back the prior. Mind which of the two is a precision.
+# `torch.linalg.inv` will do here; `torch.linalg.cholesky` with `torch.cholesky_inverse` is the better habit.
+#
+# </details>
+
+# %% nbgrader={"grade": false, "grade_id": "q1_3", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def posterior(phi, t, alpha, beta):
+    """Mean (M,) and covariance (M, M) of the weights given the design matrix phi (N, M) and the targets t (N,)."""
+    ### BEGIN SOLUTION
+    identity = torch.eye(phi.shape[1], dtype=phi.dtype, device=phi.device)
+    precision = alpha * identity + beta * phi.T @ phi
+    covariance = torch.cholesky_inverse(torch.linalg.cholesky(precision))
+    return beta * covariance @ (phi.T @ t), covariance
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q1_3_test", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+answer = posterior(torch.zeros(0, 2, device=device), torch.zeros(0, device=device), 4.0, 25.0)
+assert isinstance(answer, tuple) and len(answer) == 2, "posterior must return two things: mean, covariance"
+assert matches("mean without data", answer[0], [0, 0], hint="Without data the posterior is the prior N(0, I/alpha).")
+hint = "Without data the posterior is the prior: alpha is a precision, so the covariance is I/alpha."
+assert matches("covariance without data (alpha = 4)", answer[1], [[0.25, 0], [0, 0.25]], hint=hint)
+answer = posterior(torch.tensor([[1.0, 0.0]], device=device), torch.tensor([2.0], device=device), 1.0, 3.0)
+hint = "One point at x = 0 says something about the intercept (precision alpha + beta) and nothing about the slope."
+assert matches("covariance after one point", answer[1], [[0.25, 0], [0, 1]], hint=hint)
+assert matches("mean after one point", answer[0], [1.5, 0], hint="The factor beta belongs to the mean, too.")
+### BEGIN HIDDEN TESTS
+def hidden():
+    import numpy as np
+
+    rng = np.random.default_rng()
+    for size in (0, 1, 6):
+        alpha, beta = rng.uniform(0.5, 3.0, 2).tolist()
+        phi, t = rng.normal(size=(size, 3)), rng.normal(size=size)
+        answer = posterior(torch.tensor(phi, device=device), torch.tensor(t, device=device), alpha, beta)
+        mean, covariance = (np.array(torch.as_tensor(v).tolist(), dtype=float) for v in answer)
+        # the same posterior through the N x N matrix of the targets
+        gain = phi.T @ np.linalg.inv(phi @ phi.T + alpha / beta * np.eye(size)) if size else np.zeros((3, 0))
+        assert mean.shape == (3,) and covariance.shape == (3, 3), f"shapes {mean.shape}, {covariance.shape} for M = 3"
+        assert np.abs(covariance - (np.eye(3) - gain @ phi) / alpha).max() < 1e-6, f"wrong covariance for N = {size}"
+        assert np.abs(mean - gain @ t).max() < 1e-6, f"wrong mean for N = {size}"
+
+
+hidden()
+del hidden
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Now watch the posterior contract as the points come in, one by one. The cross is at the true weights $(-0.3, 0.5)$.
+
+# %%
+BETA = float(noise_precision(NOISE_STD))
+
+
+def posterior_of_first(n):
+    answer = posterior(torch.as_tensor(phi_linear(x_line[:n])), t_line[:n], ALPHA, BETA)
+    return tuple(torch.as_tensor(part).cpu() for part in answer)
+
+
+def show_posterior(n, ax=None):
+    mean, covariance = posterior_of_first(n)
+    ax = regression.weight_density(mean, covariance, truth=toy.LINE_WEIGHTS, ax=ax)
+    ax.set_title(f"n = {n}")
+
+
+figure, axes = plt.subplots(1, 5, figsize=style.figsize(1.6, 2.9), sharey=True)
+for n, ax in zip((0, 1, 2, 10, 25), axes, strict=True):
+    show_posterior(n, ax)
+    ax.label_outer()
+plt.show()
+
+# %% [markdown]
+# In JupyterLab, move the slider and look at single points:
+
+# %% tags=["demo"]
+def step_by_step(n):
+    figure, (left, right) = plt.subplots(1, 2, figsize=style.figsize(1.1, 3.4))
+    show_posterior(n, left)
+    right.plot(x_line[:n].cpu(), t_line[:n].cpu(), "o", color=style.COLORS["orange"])
+    mean, covariance = posterior_of_first(n)
+    draws = mean + torch.randn(20, 2, generator=devices.generator(1)) @ torch.linalg.cholesky(covariance).T
+    ends = torch.tensor([-0.5, 2.5])
+    right.plot(ends, draws[:, 0] + ends[:, None] * draws[:, 1], color=style.COLORS["blue"], alpha=0.35, lw=1)
+    right.set(xlim=(-0.5, 2.5), ylim=(-2, 2), xlabel="input x", ylabel="target t", title="20 lines drawn from it")
+    plt.show()
+
+
+widget = ipywidgets.interactive(
+    step_by_step, n=ipywidgets.IntSlider(value=2, min=0, max=25, description="points n", continuous_update=False)
+)
+display(widget)
+
+# %% [markdown]
+# ### Question 1.4: a comment (1 point, read by a person)
+#
+# In three or four sentences: what is the first panel ($n = 0$), and on what does it depend? What shape has the posterior
+# after *one* point, and why? How does its width shrink as $n$ grows?
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "q1_4", "locked": false, "points": 1, "schema_version": 3, "solution": true, "task": false}
+# <!-- BEGIN SOLUTION -->
+# *Model answer.* At $n = 0$ the posterior is the prior $\mathcal N(0, I/\alpha)$: a round cloud that depends on $\alpha$
+# alone, not on any data. One point $(x_1, t_1)$ constrains the single combination $w_0 + w_1 x_1 \approx t_1$, up to
+# the noise: the density is concentrated along a line of slope $-1/x_1$ in the plane of the weights, and across
+# that line only the noise limits it; along the line we still know no more than the prior. A second point at another
+# input crosses this ridge with a second one and leaves a small ellipse. Afterwards $\Sigma^{-1} \approx \beta\Phi^\top\Phi$
+# grows like $n$, so the width shrinks like $1/\sqrt n$ around the true weights; it stays tilted because all inputs are positive.
+#
+# *Rubric.* ½ point: $n = 0$ is the prior and depends on $\alpha$ only. ½ point: after one point a ridge along one
+# combination of the weights (or "a line of equally good lines"), *and* the contraction with $n$ ($1/\sqrt n$, or "the precision adds up").
+# <!-- END SOLUTION -->
+
+# %% [markdown]
+# ### Question 1.5: learning one point at a time (1 point)
+#
+# Today's posterior is tomorrow's prior. Given the current mean $m$ and **precision** $\Lambda$ of the weights, write the
+# update by new data $(\Phi, t)$:
+#
+# $$\Lambda' = \Lambda + \beta\,\Phi^\top\Phi, \qquad \Lambda' m' = \Lambda\, m + \beta\,\Phi^\top t .$$
+#
+# | | shape |
+# |---|---|
+# | `mean`, `precision` | (M,), (M, M), before |
+# | `phi`, `t` | (N, M), (N,), the new data |
+# | returned | mean (M,), precision (M, M), after |
+
+# %% nbgrader={"grade": false, "grade_id": "q1_5", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def update(mean, precision, phi, t, beta):
+    """Mean (M,) and precision (M, M) of the weights after the new data phi (N, M), t (N,)."""
+    ### BEGIN SOLUTION
+    new_precision = precision + beta * phi.T @ phi
+    new_mean = torch.linalg.solve(new_precision, precision @ mean + beta * phi.T @ t)
+    return new_mean, new_precision
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q1_5_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+now = torch.tensor([1.0, 1.0], device=device), torch.tensor([[1.0, 0.0], [0.0, 2.0]], device=device)
+answer = update(*now, torch.tensor([[1.0, 0.0]], device=device), torch.tensor([3.0], device=device), 1.0)
+assert isinstance(answer, tuple) and len(answer) == 2, "update must return two things: mean, precision"
+assert matches("precision after one point", answer[1], [[2, 0], [0, 2]], hint="Precisions add: return no inverse.")
+hint = "Half-way between the old intercept 1 and the observed 3; the slope stays. Is the old mean in the formula?"
+assert matches("mean after one point", answer[0], [2, 1], hint=hint)
+### BEGIN HIDDEN TESTS
+def hidden():
+    import numpy as np
+
+    rng = np.random.default_rng()
+    for size in (1, 4):
+        beta = rng.uniform(0.5, 3.0)
+        root = rng.normal(size=(3, 3)) + 3 * np.eye(3)
+        precision, mean = root.T @ root, rng.normal(size=3)
+        phi, t = rng.normal(size=(size, 3)), rng.normal(size=size)
+        given = (torch.tensor(v, device=device) for v in (mean, precision, phi, t))
+        answer = update(*given, float(beta))
+        got_mean, got_precision = (np.array(torch.as_tensor(v).tolist(), dtype=float) for v in answer)
+        # the posterior mean is the least-squares solution of prior and data stacked
+        stacked = np.vstack([root, np.sqrt(beta) * phi])
+        expected = np.linalg.lstsq(stacked, np.concatenate([root @ mean, np.sqrt(beta) * t]), rcond=None)[0]
+        assert got_mean.shape == (3,) and got_precision.shape == (3, 3), "the shapes are not (M,) and (M, M)"
+        assert np.abs(got_precision - stacked.T @ stacked).max() < 1e-6, "wrong precision after the update"
+        assert np.abs(got_mean - expected).max() < 1e-6, "wrong mean after the update"
+
+
+hidden()
+del hidden
+### END HIDDEN TESTS
+
+# %%
+mean, precision = torch.zeros(2, device=device), ALPHA * torch.eye(2, device=device)
+for n in range(len(x_line)):  # one point at a time ...
+    mean, precision = update(mean, precision, features.linear()(x_line[n : n + 1]), t_line[n : n + 1], BETA)
+batch = fit_linear(features.linear(), x_line, t_line, alpha=ALPHA, beta=BETA)  # ... or all at once
+difference = (torch.as_tensor(mean, device=device) - batch.mean).abs().max()
+print(f"largest difference between 25 updates and one fit: {float(difference):.1e}")
+
+# %% [markdown]
+# ### Question 1.6: the predictive distribution (2 points)
+#
+# What we want is not $w$ but the next target. Averaging the likelihood over the posterior gives, at an input with features
+# $\phi$, a normal law of mean and **variance**
+#
+# $$\phi^\top m, \qquad \frac1\beta + \phi^\top \Sigma\, \phi .$$
+#
+# The first term is the noise (*aleatoric*), the second our ignorance of the weights (*epistemic*).
+#
+# | | shape |
+# |---|---|
+# | `phi` | (N, M), one row an input |
+# | `mean`, `covariance` | (M,), (M, M) of the weights |
+# | returned | mean (N,), variance (N,) of the targets |
+#
+# <details><summary>Hint</summary>
+#
+# `phi @ covariance` has shape (N, M). You need the product of each of its rows with the same row of `phi`; the N x N
+# matrix `phi @ covariance @ phi.T` has what you look for on its diagonal, and a lot that you do not need.
+#
+# </details>
+
+# %% nbgrader={"grade": false, "grade_id": "q1_6", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def predict(phi, mean, covariance, beta):
+    """Mean (N,) and variance (N,) of the targets at the inputs with features phi (N, M)."""
+    ### BEGIN SOLUTION
+    return phi @ mean, 1 / beta + ((phi @ covariance) * phi).sum(dim=1)
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q1_6_test", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+phi = torch.tensor([[1.0, 0.0], [1.0, 2.0]], device=device)
+weights = torch.tensor([1.0, 0.5], device=device), torch.tensor([[0.5, -0.1], [-0.1, 0.25]], device=device)
+answer = predict(phi, *weights, 4.0)
+assert isinstance(answer, tuple) and len(answer) == 2, "predict must return two things: mean, variance"
+assert matches("predictive mean", answer[0], [1, 2], hint="The mean is phi m.")
+hint = "Noise 1/beta = 0.25 plus phi' Sigma phi, which is 0.5 and 1.1 here. The variance, not its square root."
+assert matches("predictive variance", answer[1], [0.75, 1.35], hint=hint)
+### BEGIN HIDDEN TESTS
+def hidden():
+    import numpy as np
+
+    rng = np.random.default_rng()
+    for size in (1, 5):
+        beta, root = float(rng.uniform(0.5, 3.0)), rng.normal(size=(3, 3))
+        phi, mean, covariance = rng.normal(size=(size, 3)), rng.normal(size=3), root @ root.T
+        answer = predict(*(torch.tensor(v, device=device) for v in (phi, mean, covariance)), beta)
+        got_mean, got_variance = (np.array(torch.as_tensor(v).tolist(), dtype=float) for v in answer)
+        assert got_mean.shape == (size,) and got_variance.shape == (size,), f"the shapes are not ({size},)"
+        # phi' w with w = mean + root e has variance |root' phi|^2
+        variance = [1 / beta + sum((row @ root[:, k]) ** 2 for k in range(3)) for row in phi]
+        assert np.abs(got_mean - [sum(row * mean) for row in phi]).max() < 1e-6, "wrong predictive mean"
+        assert np.abs(got_variance / np.array(variance) - 1).max() < 1e-6, "wrong predictive variance"
+
+
+hidden()
+del hidden
+### END HIDDEN TESTS
+
+# %%
+def as_predictive(mean, variance, beta):
+    """Your mean and variance as an object that the plots of the course understand."""
+    mean, variance = torch.as_tensor(mean), torch.as_tensor(variance)
+    noise = torch.full_like(mean, 1 / beta)
+    return NormalPredictive(mean[None], noise[None], mean_variances=(variance - noise).clamp_min(0)[None])
+
+
+def show_model(phi_map, data, truth, x, *, alpha, beta, ylim, vlim, title):
+    """Fit by your posterior, predict by your predict; band on the left, variance on the right."""
+    phi, phi_x = torch.as_tensor(phi_map(data[0])), torch.as_tensor(phi_map(x))
+    weights = (torch.as_tensor(part) for part in posterior(phi, data[1], alpha, beta))
+    mean, variance = predict(phi_x, *weights, beta)
+    figure, (left, right) = plt.subplots(1, 2, figsize=style.figsize(1.3, 3.4))
+    regression.predictive_band(x, as_predictive(mean, variance, beta), data=data, truth=truth(x), ax=left)
+    regression.predictive_variance(x, as_predictive(mean, variance, beta), data=data[0], ax=right)
+    left.set(ylim=ylim, title=title)
+    right.set(ylim=vlim, title="predictive variance")
+    plt.show()
+
+
+show_model(
+    phi_linear, (x_line, t_line), toy.line_truth, x_wide,
+    alpha=ALPHA, beta=BETA, ylim=(-6, 6), vlim=(0, 1), title="a line seen on [0, 2]",
+)  # fmt: skip
+
+# %% [markdown]
+# ### Question 1.7: why does the variance grow? (1 + 2 points)
+#
+# The variance is a parabola with its minimum in the middle of the data. Take the limit of no prior, $\alpha \to 0$. Then, with
+# $\bar x = \frac1N\sum_n x_n$ and $s^2 = \frac1N\sum_n (x_n - \bar x)^2$, the predictive variance at an input $x$ is a
+# formula in $x$, $\bar x$, $s^2$, $N$ and $\beta$ alone. Find it. First write it as code (1 point, checked against
+# a fit), then prove it (2 points, read by a person).
+#
+# | | shape |
+# |---|---|
+# | `x_new` | (K,), where we predict |
+# | `x` | (N,), the training inputs |
+# | returned | predictive variance (K,) |
+
+# %% nbgrader={"grade": false, "grade_id": "q1_7", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def variance_of_a_line(x_new, x, beta):
+    """Predictive variance (K,) at x_new of a line fitted to targets at the inputs x (N,), in the limit alpha -> 0."""
+    ### BEGIN SOLUTION
+    centre = x.mean()
+    spread = (x - centre).square().mean()
+    return (1 + (1 + (x_new - centre).square() / spread) / len(x)) / beta
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q1_7_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+x = torch.tensor([0.0, 2.0], device=device)
+answer = variance_of_a_line(torch.tensor([1.0, 3.0], device=device), x, 1.0)
+hint = "Noise 1; 1/N for the height of the line; and a term that vanishes at the barycentre x = 1 and is 2 at x = 3."
+assert matches("variance at 1 and 3, data at 0 and 2, beta = 1", answer, [1.5, 3.5], hint=hint)
+answer = variance_of_a_line(torch.tensor([1.0, 3.0], device=device), x, 4.0)
+assert matches("the same with beta = 4", answer, [0.375, 0.875], hint="Every term comes from the noise of the targets.")
+### BEGIN HIDDEN TESTS
+def hidden():
+    import numpy as np
+
+    rng = np.random.default_rng()
+    for size in (3, 12):
+        beta = float(rng.uniform(2.0, 30.0))
+        x, x_new = rng.uniform(-1, 4, size), rng.uniform(-8, 8, 5)
+        answer = variance_of_a_line(torch.tensor(x_new, device=device), torch.tensor(x, device=device), beta)
+        got = np.array(torch.as_tensor(answer).tolist(), dtype=float)
+        phi, phi_new = (np.column_stack([np.ones_like(v), v]) for v in (x, x_new))
+        weights = np.linalg.pinv(phi.T) @ phi_new.T  # prediction = weights' t, so its variance is |weights|^2 / beta
+        assert got.shape == (5,), f"five inputs x_new must give five variances, not shape {got.shape}"
+        error = np.abs(got * beta / (1 + (weights**2).sum(0)) - 1).max()
+        assert error < 1e-6, "on random inputs and beta the formula does not agree with a fit without prior"
+
+
+hidden()
+del hidden
+### END HIDDEN TESTS
+
+# %% [markdown]
+# **Your proof** (any form; formulas between dollar signs). Start from $\Sigma^{-1} = \beta\,\Phi^\top\Phi$ for $\phi(x) = (1, x)$.
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "q1_7_proof", "locked": false, "points": 2, "schema_version": 3, "solution": true, "task": false}
+# <!-- BEGIN SOLUTION -->
+# *Model answer.* For $\phi(x) = (1, x)$ and $\alpha = 0$,
+#
+# $$\Sigma^{-1} = \beta\,\Phi^\top\Phi = \beta N \begin{pmatrix} 1 & \bar x \\ \bar x & \overline{x^2} \end{pmatrix},
+# \qquad \overline{x^2} = \tfrac1N\textstyle\sum_n x_n^2 = s^2 + \bar x^2 .$$
+#
+# The determinant of the matrix is $\overline{x^2} - \bar x^2 = s^2$, positive as soon as two inputs differ, so
+#
+# $$\Sigma = \frac{1}{\beta N s^2}\begin{pmatrix} \overline{x^2} & -\bar x \\ -\bar x & 1 \end{pmatrix}, \qquad
+# \phi(x)^\top\Sigma\,\phi(x) = \frac{\overline{x^2} - 2x\bar x + x^2}{\beta N s^2} = \frac{s^2 + (x - \bar x)^2}{\beta N s^2} .$$
+#
+# With the noise, $\displaystyle \sigma^2(x) = \frac1\beta\Bigl(1 + \frac1N + \frac{(x-\bar x)^2}{N s^2}\Bigr)$: a parabola in
+# $x$ with its minimum $\frac1\beta(1 + \frac1N)$ at the barycentre. $\square$
+#
+# *Rubric.* ½ point: $\Phi^\top\Phi$ written with $N$, $\sum x_n$, $\sum x_n^2$. ½ point: inverse with the right determinant, $s^2 > 0$
+# named as the condition. ½ point: the quadratic form and the completion $\overline{x^2} - 2x\bar x + x^2 = s^2 + (x-\bar x)^2$.
+# ½ point: the noise added, and the conclusion (minimum at $\bar x$, growth like $x^2$). Another complete proof (centring
+# the inputs first, so that $\Phi^\top\Phi$ is diagonal) earns all.
+# <!-- END SOLUTION -->
+
+# %% [markdown]
+# ### Question 1.8: the hole (1 point, read by a person)
+#
+# The same line, now seen on $[-3, -1]$ and on $[1, 3]$, and never in between.
+
+# %%
+x_hole, t_hole = (v.to(device) for v in toy.hole(20, generator=devices.generator(0)))
+show_model(
+    phi_linear, (x_hole, t_hole), toy.line_truth, torch.linspace(-12, 12, 241, device=device),
+    alpha=ALPHA, beta=BETA, ylim=(-7, 6), vlim=(0, 0.5), title="the same line with a hole",
+)  # fmt: skip
+
+# %% [markdown]
+# Where is this model most certain? Is that reasonable, *given what it assumes*? And what would have to change for its
+# uncertainty to be large in the hole? Three or four sentences.
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "q1_8", "locked": false, "points": 1, "schema_version": 3, "solution": true, "task": false}
+# <!-- BEGIN SOLUTION -->
+# *Model answer.* It is most certain at the barycentre, in the middle of the hole, where it has never seen a point. For
+# someone who is *sure* that the truth is a line this is right: points on both sides hold the line in the middle better
+# than anywhere else, as the formula of 1.7 says. The error bar speaks of the weights of the assumed model, not of
+# the model itself: if the truth bends inside the hole, nothing here can tell. Uncertainty that grows away from the data
+# needs features that are free there: local ones, wide enough to reach into the hole, or a richer family of functions, with a prior that
+# leaves them undecided where there is no data.
+#
+# *Rubric.* ½ point: the minimum is in the hole (barycentre), and it follows from the assumption of a line. ½ point: the uncertainty is
+# conditional on the model; other features or a prior over richer functions are needed.
+# <!-- END SOLUTION -->
+
+# %% [markdown]
+# ## 2. Curves from lines
+#
+# Linear in the *weights* is enough: other features give curves, and not a line of the code above has to change. The data are now
+# 50 points of $\sin(2\pi x) + x$, seen on $[0, 1]$.
+
+# %%
+ALPHA_SINUS = 0.05
+x_sinus, t_sinus = (v.to(device) for v in toy.sinus(50, generator=devices.generator(0)))
+x_far = torch.linspace(-1, 2, 501, device=device)
+
+# %% [markdown]
+# ### Question 2.1: polynomials (1 point)
+#
+# $\phi(x) = (1, x, x^2, \dots, x^D)$ for degree $D$, in this order.
+#
+# | | shape |
+# |---|---|
+# | `x` | (N,) |
+# | returned | (N, D + 1) |
+
+# %% nbgrader={"grade": false, "grade_id": "q2_1", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def phi_polynomial(x, degree):
+    """Design matrix (N, degree + 1) of the powers x^0, ..., x^degree."""
+    ### BEGIN SOLUTION
+    return torch.stack([x**k for k in range(degree + 1)], dim=1)
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q2_1_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+x = torch.tensor([1.0, 2.0], device=device)
+hint = "Degree D has D + 1 features: the powers 0 to D, the constant first."
+assert matches("phi_polynomial(x, 3)", phi_polynomial(x, 3), [[1, 1, 1, 1], [1, 2, 4, 8]], hint=hint)
+### BEGIN HIDDEN TESTS
+def hidden():
+    import numpy as np
+
+    rng = np.random.default_rng()
+    for degree in (0, 1, int(rng.integers(2, 8))):
+        x = rng.uniform(-2, 2, 6)
+        got = np.array(torch.as_tensor(phi_polynomial(torch.tensor(x, device=device), degree)).tolist(), dtype=float)
+        assert got.shape == (6, degree + 1), f"six inputs and degree {degree} must not give shape {got.shape}"
+        expected = np.ones((6, degree + 1))
+        for k in range(degree):
+            expected[:, k + 1] = expected[:, k] * x
+        assert np.abs(got - expected).max() < 1e-8, f"wrong powers for degree {degree}"
+
+
+hidden()
+del hidden
+### END HIDDEN TESTS
+
+# %%
+show_model(
+    lambda x: phi_polynomial(x, 9), (x_sinus, t_sinus), toy.sinus_truth, x_far,
+    alpha=ALPHA_SINUS, beta=BETA, ylim=(-3, 5), vlim=(0, 10), title="polynomial of degree 9",
+)  # fmt: skip
+
+# %% [markdown]
+# ### Question 2.2: Gaussian bumps (1 point)
+#
+# $\phi_j(x) = \exp\bigl(-\frac{(x - \mu_j)^2}{2 s^2}\bigr)$ with centres $\mu_1, \dots, \mu_M$ and width $s$.
+#
+# | | shape |
+# |---|---|
+# | `x`, `centres` | (N,), (M,) |
+# | returned | (N, M) |
+#
+# <details><summary>Hint</summary>
+#
+# `x[:, None] - centres[None, :]` holds all differences, by broadcasting.
+#
+# </details>
+
+# %% nbgrader={"grade": false, "grade_id": "q2_2", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def phi_gaussian(x, centres, width):
+    """Design matrix (N, M) of Gaussian bumps of the given width at the centres (M,)."""
+    ### BEGIN SOLUTION
+    return torch.exp(-(x[:, None] - centres[None, :]).square() / (2 * width**2))
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q2_2_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+x, centres = torch.tensor([0.0, 1.0, 2.0], device=device), torch.tensor([0.0, 2.0], device=device)
+e = math.exp(-0.125), math.exp(-0.5)
+hint = "At distance 1 with width 2 the bump is exp(-1/8): the width is squared, times 2, and stands below."
+assert matches("phi_gaussian(x, centres, 2.0)", phi_gaussian(x, centres, 2.0), [[1, e[1]], [e[0], e[0]], [e[1], 1]], hint=hint)
+### BEGIN HIDDEN TESTS
+def hidden():
+    import math
+
+    import numpy as np
+
+    rng = np.random.default_rng()
+    x, centres, width = rng.uniform(-1, 2, 6), rng.uniform(0, 1, 4), float(rng.uniform(0.2, 0.8))
+    answer = phi_gaussian(torch.tensor(x, device=device), torch.tensor(centres, device=device), width)
+    got = np.array(torch.as_tensor(answer).tolist(), dtype=float)
+    assert got.shape == (6, 4), f"six inputs and four centres must give shape (6, 4), not {got.shape}"
+    expected = [[math.exp(-0.5 * ((a - c) / width) ** 2) for c in centres] for a in x]
+    assert np.abs(got - np.array(expected)).max() < 1e-8, "wrong bumps on random inputs, centres and width"
+
+
+hidden()
+del hidden
+### END HIDDEN TESTS
+
+# %%
+CENTRES, WIDTH = torch.arange(9, device=device) / 9, 1 / 9
+
+show_model(
+    lambda x: phi_gaussian(x, CENTRES, WIDTH), (x_sinus, t_sinus), toy.sinus_truth, x_far,
+    alpha=ALPHA_SINUS, beta=BETA, ylim=(-3, 5), vlim=(0.03, 0.08), title="nine Gaussian bumps",
+)  # fmt: skip
+
+# %% [markdown]
+# ### Question 2.3: far from everything (1 point)
+#
+# Two models of the same data, two opinions about $x = 2$. Let $|x| \to \infty$ in $\frac1\beta + \phi(x)^\top\Sigma\,\phi(x)$ and
+# write down
+#
+# - the limit of the predictive variance with Gaussian bumps, for given $\alpha$ and $\beta$;
+# - the exponent $p$ in "the predictive variance of a polynomial of degree $D$ grows like $|x|^p$".
+#
+# Both are worth a moment of thought: one of the two models is far too sure of itself exactly where it knows nothing.
+
+# %% nbgrader={"grade": false, "grade_id": "q2_3", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def far_from_the_data(alpha, beta, degree):
+    """Two numbers: the limit of the variance with Gaussian bumps, and the exponent p for a polynomial of this degree."""
+    ### BEGIN SOLUTION
+    limit = 1 / beta  # phi(x) -> 0: the model is sure that the mean is 0, and only the noise is left
+    exponent = 2 * degree  # phi(x)' Sigma phi(x) is dominated by Sigma_DD (x^D)^2
+    return limit, exponent
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q2_3_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+answer = far_from_the_data(0.05, 25.0, 1)
+assert isinstance(answer, tuple | list) and len(answer) == 2, "return two numbers: limit, exponent"
+bumps = fit_linear(features.gaussian(CENTRES, WIDTH), x_sinus, t_sinus, alpha=0.05, beta=25.0)
+measured = bumps.predict(torch.tensor([50.0], device=device)).variance.reshape(())
+hint = "Every bump is 0 out there. What is left of 1/beta + phi' Sigma phi?"
+assert matches("limit for alpha = 0.05, beta = 25", answer[0], measured, hint=hint)
+line = fit_linear(features.linear(), x_sinus, t_sinus, alpha=0.05, beta=25.0)
+near, far = line.predict(torch.tensor([1e6, 2e6], device=device)).variance.tolist()
+hint = "Doubling x multiplies the variance by 2^p. Which power of x dominates phi' Sigma phi?"
+assert matches("exponent of a line (degree 1)", answer[1], math.log2(far / near), rtol=1e-3, hint=hint)
+### BEGIN HIDDEN TESTS
+def hidden():
+    import numpy as np
+
+    rng = np.random.default_rng()
+    for _ in range(3):
+        alpha, beta = rng.uniform(0.1, 30.0, 2).tolist()
+        degree = int(rng.integers(2, 12))
+        limit, exponent = (float(v) for v in far_from_the_data(alpha, beta, degree))
+        assert abs(limit * beta - 1) < 1e-3, "wrong limit for random alpha and beta"
+        assert abs(exponent - degree - degree) < 1e-2, "wrong exponent for a random degree"
+
+
+hidden()
+del hidden
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ## 3. Which model do the data support?
+#
+# A polynomial of degree 9 fits better than one of degree 3, always. Does that make it more credible? The **evidence**
+# $p(t \mid \alpha, \beta) = \int p(t \mid w, \beta)\,p(w \mid \alpha)\,dw$ answers: it is the probability that the model gave to the
+# data *before* seeing them, and a model that could explain everything gave little to each.
+#
+# ### Question 3.1: the log evidence (2 points)
+#
+# Before any data, $t = \Phi w + \varepsilon$ is a sum of two independent Gaussian vectors, so
+#
+# $$ p(t \mid \alpha, \beta) = \mathcal N\bigl(t;\ 0,\ C\bigr), \qquad C = \tfrac1\beta I + \tfrac1\alpha\Phi\Phi^\top .$$
+#
+# | | shape |
+# |---|---|
+# | `phi`, `t` | (N, M), (N,) |
+# | returned | $\log p(t \mid \alpha, \beta)$ in nats, one number |
+#
+# <details><summary>Hint</summary>
+#
+# $\log\mathcal N(t; 0, C) = -\frac12\bigl(N\log 2\pi + \log\det C + t^\top C^{-1} t\bigr)$. Take `torch.linalg.slogdet` or a
+# Cholesky factor: the determinant itself under- or overflows. (There is also a form with M x M matrices.)
+#
+# </details>
+
+# %% nbgrader={"grade": false, "grade_id": "q3_1", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def log_evidence(phi, t, alpha, beta):
+    """Log evidence, in nats, of the targets t (N,) under the design matrix phi (N, M)."""
+    ### BEGIN SOLUTION
+    n = len(t)
+    c = torch.eye(n, dtype=phi.dtype, device=phi.device) / beta + phi @ phi.T / alpha
+    factor = torch.linalg.cholesky(c)
+    whitened = torch.linalg.solve_triangular(factor, t[:, None], upper=False)
+    return -0.5 * n * math.log(2 * math.pi) - factor.diagonal().log().sum() - 0.5 * whitened.square().sum()
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q3_1_test", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+one = torch.ones(1, device=device)
+answer = log_evidence(one[:, None], one, 1.0, 1.0)
+hint = "One target t = 1 of variance 1/beta + 1/alpha = 2: log N(1; 0, 2), with its constant -1/2 log(2 pi)."
+assert matches("log evidence of one target", answer, -0.5 * math.log(4 * math.pi) - 0.25, hint=hint)
+phi, t = torch.tensor([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]], device=device), torch.tensor([1.0, 2.0, 0.0], device=device)
+hint = "Right for alpha = beta = 1 but not here? Then alpha and beta are exchanged, or one of them is inverted."
+expected = fit_linear(None, phi, t, alpha=2.0, beta=5.0).log_evidence
+answer = log_evidence(phi, t, 2.0, 5.0)
+assert matches("log evidence of three targets, alpha = 2, beta = 5", answer, expected, hint=hint)
+### BEGIN HIDDEN TESTS
+def hidden():
+    import math
+
+    import numpy as np
+
+    rng = np.random.default_rng()
+    for size, columns in ((5, 2), (4, 6)):
+        alpha, beta = rng.uniform(0.5, 4.0, 2).tolist()
+        phi, t = rng.normal(size=(size, columns)), rng.normal(size=size)
+        answer = log_evidence(torch.tensor(phi, device=device), torch.tensor(t, device=device), alpha, beta)
+        got = np.array(torch.as_tensor(answer).tolist(), dtype=float)
+        # the chain rule: log p(t_1) + log p(t_2 | t_1) + ..., each a normal density
+        expected, mean, covariance = 0.0, np.zeros(columns), np.eye(columns) / alpha
+        for row, target in zip(phi, t, strict=True):
+            gain = covariance @ row
+            variance, error = 1 / beta + row @ gain, target - row @ mean
+            expected -= 0.5 * (math.log(2 * math.pi * variance) + error * error / variance)
+            mean, covariance = mean + gain * error / variance, covariance - np.outer(gain, gain) / variance
+        assert got.size == 1, f"the log evidence is one number, not shape {got.shape}"
+        assert abs(float(got.reshape(())) - expected) < 1e-6, f"wrong log evidence for N = {size}, M = {columns}"
+
+
+hidden()
+del hidden
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Question 3.2: the degree that the data support (1 point)
+#
+# Return the degree among `degrees` whose polynomial has the largest evidence. From here on use what is tested: the log
+# evidence of a polynomial of degree `d` is
+#
+# ```python
+# fit_linear(features.polynomial(d), x, t, alpha=alpha, beta=beta).log_evidence
+# ```
+
+# %% nbgrader={"grade": false, "grade_id": "q3_2", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def best_degree(x, t, degrees, alpha, beta):
+    """The entry of the list degrees whose polynomial features have the largest evidence."""
+    ### BEGIN SOLUTION
+    def evidence(degree):
+        return float(fit_linear(features.polynomial(degree), x, t, alpha=alpha, beta=beta).log_evidence)
+
+    return max(degrees, key=evidence)
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q3_2_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+x = torch.linspace(-1, 1, 20, device=device)
+t = 1 - 2 * x**2 + 0.1 * torch.cos(40 * x)
+hint = "A parabola with small wiggles: the evidence is largest at degree 2. The smallest error would choose degree 8."
+assert matches("best_degree(x, t, [8, 1, 2, 4], ...)", best_degree(x, t, [8, 1, 2, 4], 1.0, 100.0), 2, hint=hint)
+### BEGIN HIDDEN TESTS
+def hidden():
+    import numpy as np
+
+    rng = np.random.default_rng()
+
+    def evidence(x, t, degree, alpha, beta):
+        phi = np.column_stack([x**k for k in range(degree + 1)])
+        c = np.eye(len(x)) / beta + phi @ phi.T / alpha
+        return -0.5 * (np.linalg.slogdet(c)[1] + t @ np.linalg.solve(c, t))
+
+    for true_degree in (0, 1, 2, 3):
+        x = np.sort(rng.uniform(-1, 1, 30))
+        weights = rng.choice([-1.0, 1.0], true_degree + 1) * rng.uniform(1.0, 2.0, true_degree + 1)
+        t = sum(w * x**k for k, w in enumerate(weights)) + 0.1 * rng.normal(size=30)
+        degrees = [int(d) for d in rng.permutation([0, 1, 2, 3, 5, 8])]
+        given = torch.tensor(x, device=device), torch.tensor(t, device=device)
+        got = int(best_degree(*given, list(degrees), 1.0, 100.0))
+        expected = max(degrees, key=lambda d: evidence(x, t, d, 1.0, 100.0))
+        assert got in degrees, f"{got} is not one of the degrees {degrees}: return the degree, not its index"
+        assert got == expected, "on random data this is not the degree of largest evidence"
+
+
+hidden()
+del hidden
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Question 3.3: let the data choose alpha and beta (1 point)
+#
+# Nobody hands out $\alpha$ and $\beta$. **Evidence maximisation** takes the pair that makes the data most probable. At the maximum
+#
+# $$\alpha = \frac{\gamma}{m^\top m}, \qquad \beta = \frac{N - \gamma}{\|t - \Phi m\|^2}, \qquad
+# \gamma = \sum_i \frac{\lambda_i}{\lambda_i + \alpha},$$
+#
+# where $m$ is the posterior mean at this $\alpha, \beta$, the $\lambda_i$ are the eigenvalues of $\beta\,\Phi^\top\Phi$, and $\gamma$ is the
+# number of weights that the data determine. Find such a pair; any method is welcome.
+#
+# <details><summary>Hint</summary>
+#
+# Start at $\alpha = \beta = 1$ and put the right-hand sides in place of the left ones until nothing changes any more (relative
+# change below $10^{-6}$, say; a few hundred steps at most). `torch.linalg.eigvalsh` gives the eigenvalues of $\Phi^\top\Phi$ once for all.
+#
+# </details>
+
+# %% nbgrader={"grade": false, "grade_id": "q3_3", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def fit_hyperparameters(phi, t):
+    """The pair alpha, beta that maximises the evidence of the targets t (N,) under phi (N, M)."""
+    ### BEGIN SOLUTION
+    alpha, beta = 1.0, 1.0
+    gram, moment = phi.T @ phi, phi.T @ t
+    eigenvalues = torch.linalg.eigvalsh(gram).clamp_min(0)
+    identity = torch.eye(len(gram), dtype=phi.dtype, device=phi.device)
+    for _ in range(1000):
+        mean = torch.linalg.solve(alpha * identity + beta * gram, beta * moment)
+        gamma = float((beta * eigenvalues / (beta * eigenvalues + alpha)).sum())
+        before = alpha, beta
+        alpha = gamma / float(mean @ mean)
+        beta = (len(t) - gamma) / float((t - phi @ mean).square().sum())
+        if abs(alpha / before[0] - 1) + abs(beta / before[1] - 1) < 1e-9:
+            break
+    return alpha, beta
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q3_3_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+phi_check = features.polynomial(3)(x_sinus)
+target = maximize_evidence(None, phi_check, t_sinus)
+answer = fit_hyperparameters(phi_check, t_sinus)
+assert isinstance(answer, tuple | list) and len(answer) == 2, "fit_hyperparameters must return two numbers: alpha, beta"
+hint = "(N - gamma) / |t - Phi m|^2, with the m of the current alpha and beta. Did you iterate until nothing changes?"
+assert matches("beta for a cubic", answer[1], target.beta, rtol=1e-2, hint=hint)
+hint = "gamma / m'm, not M / m'm: only the weights that the data determine count. Did you iterate long enough?"
+assert matches("alpha for a cubic", answer[0], target.alpha, rtol=3e-2, hint=hint)
+### BEGIN HIDDEN TESTS
+def hidden():
+    import math
+
+    import numpy as np
+
+    rng = np.random.default_rng()
+    for columns in (2, 5):
+        phi = rng.normal(size=(40, columns))
+        noise_std = float(rng.uniform(0.2, 0.6))
+        weights = rng.choice([-1.0, 1.0], columns) * rng.uniform(0.5, 2.0, columns)  # away from 0: a maximum exists
+        t = phi @ weights + noise_std * rng.normal(size=40)
+        answer = fit_hyperparameters(torch.tensor(phi, device=device), torch.tensor(t, device=device))
+        alpha, beta = (float(v) for v in answer)
+        assert alpha > 0 and beta > 0 and math.isfinite(alpha + beta), "alpha and beta must be finite and positive"
+        # the log evidence in the eigenbasis of phi phi', up to a constant
+        values, vectors = np.linalg.eigh(phi @ phi.T)
+        values, squares = values.clip(0), (vectors.T @ t) ** 2
+
+        def log_p(a, b, values=values, squares=squares):
+            variance = 1 / b + values / a
+            return -0.5 * (np.log(variance) + squares / variance).sum()
+
+        # for a ratio r = alpha / beta the best beta is N / sum(squares / (1 + values / r))
+        ratios = np.exp(np.linspace(math.log(1e-5), math.log(1e5), 20001))
+        best_beta = 40 / (squares / (1 + values / ratios[:, None])).sum(1)
+        best = max(log_p(r * b, b) for r, b in zip(ratios[::10], best_beta[::10], strict=True))
+        assert log_p(alpha, beta) > best - 1e-2, "another pair has a larger evidence: not the maximum (yet?)"
+
+
+hidden()
+del hidden
+### END HIDDEN TESTS
+
+# %% [markdown]
+# With both in hand, ask the data for the degree, and for the noise that nobody told them:
+
+# %%
+degrees = list(range(13))
+fits = [maximize_evidence(features.polynomial(d), x_sinus, t_sinus) for d in degrees]
+evidences = [float(fit.log_evidence) for fit in fits]
+errors = [float((t_sinus - fit.predict(x_sinus).mean).square().mean()) ** 0.5 for fit in fits]
+winner = max(degrees, key=evidences.__getitem__)
+
+figure, (left, right) = plt.subplots(1, 2, figsize=style.figsize(1.3, 3.2))
+left.plot(degrees, evidences, "o-")
+left.axvline(winner, ls="--", color=style.COLORS["orange"], label=f"maximum: degree {winner}")
+left.set(xlabel="degree of the polynomial", ylabel="log evidence (nats)", title="the evidence has a maximum ...")
+left.legend()
+right.plot(degrees, errors, "o-", color=style.COLORS["green"])
+right.axhline(NOISE_STD, ls=":", color=style.COLORS["black"], label="true noise")
+right.set(xlabel="degree of the polynomial", ylabel="root mean square error", title="... the training error has none")
+right.legend()
+plt.show()
+print(f"degree {winner}: estimated noise {fits[winner].beta ** -0.5:.3f}, true noise {NOISE_STD}")
+
+# %% [markdown]
+# ## 4. Can the error bars be trusted?
+#
+# A 95 % interval should hold the target in 95 % of all cases. This can be measured.
+#
+# ### Question 4.1: coverage (1 point)
+#
+# Return the share of targets inside their central interval of probability `level`, for normal predictive distributions.
+#
+# | | shape |
+# |---|---|
+# | `mean`, `variance`, `t` | (N,) each |
+# | `level` | a number between 0 and 1 |
+# | returned | a number between 0 and 1 |
+#
+# <details><summary>Hint</summary>
+#
+# The interval is mean ± z · std, where a standard normal variable stays below $z$ with probability $(1 + \text{level})/2$:
+# `torch.special.ndtri` is the inverse of the normal distribution function.
+#
+# </details>
+
+# %% nbgrader={"grade": false, "grade_id": "q4_1", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def coverage(mean, variance, t, level):
+    """Share of the targets t (N,) inside the central interval of N(mean, variance) of this probability."""
+    ### BEGIN SOLUTION
+    z = torch.special.ndtri(torch.tensor((1 + level) / 2, dtype=t.dtype, device=t.device))
+    return float(((t - mean).abs() <= z * variance.sqrt()).to(t.dtype).mean())
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q4_1_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+t = torch.tensor([0.0, 3.8, 4.2, -3.8], device=device)
+answer = coverage(torch.zeros(4, device=device), torch.full((4,), 4.0, device=device), t, 0.95)
+hint = "Standard deviation 2, interval +-3.92: three of the four targets are inside. 4.0 is the variance."
+assert matches("coverage at level 0.95", answer, 0.75, hint=hint)
+answer = coverage(torch.zeros(4, device=device), torch.full((4,), 4.0, device=device), t, 0.5)
+hint = "The 50 % interval is +-0.6745 std: it leaves 25 % on either side, so z belongs to (1 + level) / 2."
+assert matches("coverage at level 0.5", answer, 0.25, hint=hint)
+### BEGIN HIDDEN TESTS
+def hidden():
+    from statistics import NormalDist
+
+    import numpy as np
+
+    rng = np.random.default_rng()
+    for _ in range(3):
+        level = float(rng.uniform(0.3, 0.99))
+        mean, variance = rng.normal(size=300), rng.uniform(0.1, 9.0, 300)
+        t = mean + np.sqrt(variance) * rng.normal(size=300)
+        got = float(coverage(*(torch.tensor(v, device=device) for v in (mean, variance, t)), level))
+        inside = [
+            abs(2 * NormalDist(m, v**0.5).cdf(target) - 1) <= level
+            for m, v, target in zip(mean.tolist(), variance.tolist(), t.tolist(), strict=True)
+        ]
+        assert abs(got - sum(inside) / 300) < 1e-6, "wrong coverage on random predictions and a random level"
+
+
+hidden()
+del hidden
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Now the experiment: 4000 worlds drawn from the prior, each with its own line, its own 25 noisy points, and one new target to predict.
+# Once with the noise precision of question 1.2, and once with the $\frac{1}{2\sigma^2}$ that many a lecture and lab have used.
+
+# %%
+WORLDS = 4000
+draw = devices.generator(1)
+line_weights = torch.randn(WORLDS, 2, generator=draw) / math.sqrt(ALPHA)
+x_new = 4 * torch.rand(WORLDS, generator=draw) - 1
+noise = NOISE_STD * torch.randn(WORLDS, 26, generator=draw)
+targets = line_weights @ features.linear()(x_line.cpu()).T + noise[:, :25]  # (WORLDS, 25)
+t_new = (line_weights * features.linear()(x_new)).sum(1) + noise[:, 25]
+
+for name, beta in (("1 / sigma^2      ", 1 / NOISE_STD**2), ("1 / (2 sigma^2)  ", 1 / (2 * NOISE_STD**2))):
+    worlds = fit_linear(features.linear(), x_line.cpu(), targets, alpha=ALPHA, beta=beta)
+    phi_new = features.linear()(x_new)
+    mean_new = (phi_new * worlds.mean).sum(1)
+    variance_new = 1 / beta + ((phi_new @ worlds.covariance) * phi_new).sum(1)
+    inside = coverage(mean_new, variance_new, t_new, 0.95)
+    print(f"beta = {name} the 95 % interval holds the target in {100 * inside:.1f} % of {WORLDS} worlds")
+
+# %% [markdown]
+# Too wide is wrong, too: who always says "anything between -10 and 10" is never caught, and of no use.
+#
+# ## What to take away
+#
+# - The posterior contracts like $1/\sqrt n$; without data it is the prior.
+# - Predictive variance = noise + ignorance of the weights, *within the model you assumed*: a line is sure of itself in a hole, a
+#   polynomial explodes outside its data, and Gaussian bumps return to the noise level where they know least.
+# - The evidence weighs fit against flexibility, and needs no validation set.
+# - Error bars can be measured. A factor of two in $\beta$ is enough to spoil them.
+#
+# The derivations, and what happens when the model is not linear in its weights, are in sessions 5 and 6 of the book.
