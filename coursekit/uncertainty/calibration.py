@@ -14,6 +14,8 @@ from torch import Tensor
 
 from coursekit.uncertainty._checks import check_labels, check_logits, check_probs
 
+_BLOCK = 65536  # rows at a time on the CPU: what is computed of them stays in the cache
+
 
 @dataclass(frozen=True)
 class Reliability:
@@ -54,7 +56,7 @@ class Reliability:
 def reliability(probs: Tensor, labels: Tensor, *, bins: int = 15) -> Reliability:
     """The reliability diagram of the predicted class in equal-width bins, with ``.ece`` and ``.mce``.
 
-    O(N C) time; memory O(N) beside the input.
+    O(N C) time; on the CPU in blocks, so that memory beside the input stays small.
 
     Args:
         probs: (N, C) probabilities.
@@ -71,9 +73,14 @@ def reliability(probs: Tensor, labels: Tensor, *, bins: int = 15) -> Reliability
     >>> r.counts.tolist(), round(r.ece, 6)
     ([0, 0, 0, 0, 0, 0, 0, 0, 0, 2], 0.475)
     """
-    confidence, correct = _confidence_and_correct(probs, labels)
-    edges = _edges(bins, confidence.device)
-    return _reliability(confidence, correct, _bin_index(confidence, edges), edges)
+    probs, labels = _check(probs, labels)
+    edges = _edges(bins, probs.device)
+    slots = torch.zeros(2 * (bins + 2), 2, dtype=torch.float64, device=probs.device)
+    rows = _BLOCK if probs.device.type == "cpu" else len(probs)
+    for some, their_labels in zip(probs.split(rows), labels.split(rows), strict=True):
+        confidence, correct = _confidence_and_correct(some, their_labels)
+        slots += _tally(confidence, correct, _slot(confidence, edges), bins)
+    return _reliability(slots, edges)
 
 
 def adaptive_reliability(probs: Tensor, labels: Tensor, *, bins: int = 15) -> Reliability:
@@ -89,12 +96,12 @@ def adaptive_reliability(probs: Tensor, labels: Tensor, *, bins: int = 15) -> Re
     >>> r.counts.tolist(), r.accuracy.tolist()
     ([2, 2], [0.5, 1.0])
     """
-    confidence, correct = _confidence_and_correct(probs, labels)
+    confidence, correct = _confidence_and_correct(*_check(probs, labels))
     _check_bins(bins)
-    ordered = confidence.sort().values
-    last = (torch.arange(1, bins + 1, dtype=torch.float64) * len(ordered) / bins).ceil().long() - 1
-    edges = torch.cat([ordered[:1], ordered[last.to(ordered.device)]]).to(torch.float64)
-    return _reliability(confidence, correct, _search(confidence, edges), edges)
+    ordered = confidence.sort().values.to(torch.float64)
+    last = (torch.arange(1, bins + 1, device=ordered.device) * len(ordered) + bins - 1) // bins - 1
+    edges = torch.cat([ordered[:1], ordered[last]])
+    return _reliability(_tally(confidence, correct, _search(confidence, edges), bins), edges)
 
 
 def classwise_ece(probs: Tensor, labels: Tensor, *, bins: int = 15) -> float:
@@ -111,11 +118,10 @@ def classwise_ece(probs: Tensor, labels: Tensor, *, bins: int = 15) -> float:
     """
     probs, labels = _check(probs, labels)
     classes = probs.shape[1]
-    index = _bin_index(probs.flatten(), _edges(bins, probs.device)).view_as(probs)
-    index += bins * torch.arange(classes, device=probs.device)
-    excess = -probs.to(torch.float64)
-    excess[torch.arange(len(labels), device=labels.device), labels] += 1
-    sums = torch.bincount(index.flatten(), excess.flatten(), minlength=bins * classes)
+    slot = _slot(probs, _edges(bins, probs.device)).clamp_(1, bins) - 1
+    slot += bins * torch.arange(classes, device=probs.device)
+    excess = torch.nn.functional.one_hot(labels, classes) - probs.to(torch.float64)
+    sums = torch.bincount(slot.flatten(), excess.flatten(), minlength=bins * classes)
     return float(sums.abs().sum() / probs.numel())
 
 
@@ -135,9 +141,9 @@ def calibrated_ece(probs: Tensor, *, bins: int = 15) -> float:
     0.003989
     """
     confidence = check_probs(probs).amax(1)
-    index = _bin_index(confidence, _edges(bins, confidence.device))
-    p = confidence.to(torch.float64)
-    spread = torch.bincount(index, p * (1 - p), minlength=bins).clamp_min(0)
+    slot = _slot(confidence, _edges(bins, confidence.device)).clamp_(1, bins) - 1
+    p = confidence.to(torch.float64).clamp_max(1)
+    spread = torch.bincount(slot, p * (1 - p), minlength=bins)
     return float((2 / torch.pi * spread).sqrt().sum() / len(p))
 
 
@@ -245,9 +251,17 @@ def _check(probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _confidence_and_correct(probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    probs, labels = _check(probs, labels)
-    confidence, predicted = probs.max(1)
-    return confidence, predicted == labels
+    """The largest probability, and whether it is the label's; among equals the first class is predicted.
+
+    Twice as fast as ``probs.max(1)``, whose search for indices is slow: only ties need the arg max.
+    """
+    own = probs.gather(1, labels[:, None]).squeeze(1)
+    rival = probs.scatter(1, labels[:, None], -1.0).amax(1)
+    correct = own > rival
+    tied = (own == rival).nonzero().squeeze(1)
+    if len(tied):
+        correct[tied] = probs[tied].argmax(1) == labels[tied]
+    return torch.maximum(own, rival), correct
 
 
 def _check_bins(bins: int) -> None:
@@ -260,22 +274,33 @@ def _edges(bins: int, device: torch.device) -> Tensor:
     return torch.arange(bins + 1, dtype=torch.float64, device=device) / bins
 
 
-def _bin_index(values: Tensor, edges: Tensor) -> Tensor:
-    """Bin of each value in [0, 1] among equal widths."""
-    bins = len(edges) - 1
+def _slot(values: Tensor, edges: Tensor) -> Tensor:
+    """1 .. B for the equal-width bin of each value; 0 for the value 0, B+1 for a rounding above 1."""
     if values.dtype == torch.float64:
         return _search(values, edges)
     # The product of a shorter float and a small integer is exact in float64: the same bins, several times faster.
-    return (values.to(torch.float64) * bins).ceil_().to(torch.int64).sub_(1).clamp_(0, bins - 1)
+    return (values.to(torch.float64) * (len(edges) - 1)).ceil_().to(torch.int64)
 
 
 def _search(values: Tensor, edges: Tensor) -> Tensor:
-    return torch.bucketize(values.to(torch.float64), edges).sub_(1).clamp_(0, len(edges) - 2)
+    """The index i with edges[i-1] < value <= edges[i]."""
+    return torch.bucketize(values.to(torch.float64), edges)
 
 
-def _reliability(confidence: Tensor, correct: Tensor, index: Tensor, edges: Tensor) -> Reliability:
-    bins = len(edges) - 1
-    counts = torch.bincount(index, minlength=bins)
-    sure = torch.bincount(index, confidence.to(torch.float64), minlength=bins)
-    right = torch.bincount(index, correct.to(torch.float64), minlength=bins)
-    return Reliability(edges, counts, sure / counts, right / counts)
+def _tally(confidence: Tensor, correct: Tensor, slot: Tensor, bins: int) -> Tensor:
+    """(2 (B+2), 2): count and sum of confidence of the wrong and the right predictions of each slot, in turn."""
+    slot = torch.add(correct, slot, alpha=2)
+    size = 2 * (bins + 2)
+    counts = torch.bincount(slot, minlength=size)
+    return torch.stack(
+        [counts.to(torch.float64), torch.bincount(slot, confidence.to(torch.float64), minlength=size)], 1
+    )
+
+
+def _reliability(slots: Tensor, edges: Tensor) -> Reliability:
+    tally = slots.view(len(edges) + 1, 2, 2)
+    tally[1] += tally[0]  # 0 belongs to the first bin,
+    tally[-2] += tally[-1]  # a rounding above 1 to the last
+    tally = tally[1:-1]
+    counts = tally[:, :, 0].sum(1)
+    return Reliability(edges, counts.to(torch.int64), tally[:, :, 1].sum(1) / counts, tally[:, 1, 0] / counts)
