@@ -6,6 +6,8 @@ Dropout is always a module, so that evaluation mode switches it off and MC Dropo
 """
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -106,19 +108,39 @@ class LeNet(_BodyAndHead):
         super().__init__(OrderedDict(body=body, head=nn.Linear(100, classes)))
 
 
-def penultimate_features(model: nn.Module, x: Tensor) -> Tensor:
-    """(N, M) the input of the last linear layer that a model runs, in the mode it is in and without gradients.
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[nn.Module]:
+    """The model in evaluation mode; afterwards each of its modules is in the mode it was in.
 
-    For a :class:`LeNet` or :class:`MLP` this is ``model.features(x)``; for any other model it is what goes into the
-    ``nn.Linear`` that is called last.
+    >>> net = nn.Sequential(nn.Dropout(), nn.Linear(1, 1).eval())
+    >>> with evaluation_mode(net):
+    ...     net[0].training
+    False
+    >>> net[0].training, net[1].training
+    (True, False)
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield model.eval()
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def features_and_outputs(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, M) the input of the last linear layer that a model runs, and (N, C) its outputs, from one pass.
+
+    For a :class:`LeNet` or :class:`MLP` the features are ``model.features(x)``; for any other model they are what goes
+    into the ``nn.Linear`` that is called last. The model runs in the mode it is in, without gradients.
 
     Raises:
         ValueError: the model runs no linear layer.
 
     >>> net = MLP(4, 3, width=5, depth=1)
     >>> x = torch.ones(2, 4)
-    >>> torch.equal(penultimate_features(net, x), net.features(x))
-    True
+    >>> features, outputs = features_and_outputs(net, x)
+    >>> torch.equal(features, net.features(x)), torch.equal(outputs, net(x))
+    (True, True)
     """
     seen: list[Tensor] = []
 
@@ -128,10 +150,10 @@ def penultimate_features(model: nn.Module, x: Tensor) -> Tensor:
     hooks = [m.register_forward_pre_hook(remember) for m in model.modules() if isinstance(m, nn.Linear)]
     try:
         with torch.no_grad():
-            model(x)
+            outputs = model(x)
     finally:
         for hook in hooks:
             hook.remove()
     if not seen:
         raise ValueError(f"{type(model).__name__} runs no nn.Linear: there are no penultimate features")
-    return seen[0].flatten(1)
+    return seen[0].flatten(1), outputs

@@ -35,7 +35,7 @@ def check_logits(logits: Tensor) -> Tensor:
     _check_matrix("logits", logits)
     if not bool(logits.isfinite().all()):
         raise ValueError("logits holds NaN or infinity: the model diverged or its input did")
-    return logits.detach()
+    return logits
 
 
 def check_probs(probs: Tensor) -> Tensor:

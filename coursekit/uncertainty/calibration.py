@@ -211,7 +211,7 @@ def fit_temperature(logits: Tensor, labels: Tensor, *, tol: float = 1e-10) -> Te
     >>> round(float(torch.exp(5.0 / t)), 9)
     3.0
     """
-    z = check_logits(logits).to(torch.float64)
+    z = check_logits(logits).detach().to(torch.float64)
     labels = check_labels(labels, z)
     z = z - z.mean(1, keepdim=True)  # changes no probability, and keeps the sums small
     true = z.gather(1, labels[:, None]).squeeze(1)

@@ -1,0 +1,38 @@
+"""A model seen from outside: run in evaluation mode, a batch at a time, and left as it was."""
+
+import torch
+from torch import Tensor, nn
+
+from coursekit.nets import evaluation_mode, features_and_outputs
+from coursekit.uncertainty._checks import check_device, check_logits, describe
+
+
+def run_logits(model: nn.Module, x: Tensor, batch_size: int) -> Tensor:
+    """(N, C) logits in evaluation mode, without gradients."""
+    batches = batches_of(model, x, batch_size)
+    with evaluation_mode(model), torch.no_grad():
+        return check_logits(torch.cat([model(batch) for batch in batches]))
+
+
+def run_features(model: nn.Module, x: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
+    """(N, M) penultimate features and (N, C) logits in evaluation mode, without gradients."""
+    batches = batches_of(model, x, batch_size)
+    with evaluation_mode(model):
+        features, logits = zip(*(features_and_outputs(model, batch) for batch in batches), strict=True)
+    return torch.cat(features), check_logits(torch.cat(logits))
+
+
+def batches_of(model: nn.Module, x: Tensor, batch_size: int) -> tuple[Tensor, ...]:
+    """Inputs in batches, after a look at them."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise TypeError(f"x must be a floating-point tensor of inputs (N, ...), got {describe(x)}")
+    if x.ndim == 0 or len(x) == 0:
+        raise ValueError(f"x must hold at least one input, got shape {tuple(x.shape)}")
+    if not bool(x.isfinite().all()):
+        raise ValueError("x holds NaN or infinity")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: at least one input at a time")
+    parameter = next(model.parameters(), None)
+    if parameter is not None:
+        check_device("x", x, parameter)
+    return x.split(batch_size)
