@@ -7,7 +7,6 @@ is what this module never builds.
 """
 
 import copy
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -16,9 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from coursekit.bayes._likelihood import Likelihood, as_columns
-
-# Working memory of one chunk of inputs; the rest of the memory goes to the model and to the posterior itself.
-_CHUNK_BYTES = {"cpu": 2**26, "cuda": 2**30}
+from coursekit.bayes._memory import activation_bytes, chunks
 
 Root = Callable[[Tensor], Tensor]  # outputs (N, K) -> vectors (J, N, K) to send backwards
 
@@ -83,7 +80,7 @@ class Network:
         # Bytes that one input occupies: its traces, their temporaries, and the activations kept for going backwards.
         self._trace_bytes = 3 * sum(
             t.inputs.numel() + t.gradients.numel() for t in traces
-        ) * x.element_size() + _activation_bytes(self.model, probe)
+        ) * x.element_size() + 2 * activation_bytes(self.model, probe)
         # A layer seen at several places is handled one small Jacobian at a time.
         self._place_bytes = (
             self.outputs
@@ -99,8 +96,7 @@ class Network:
         each = self._trace_bytes + self._place_bytes
         if jacobian:
             each += 2 * self.outputs * self.parameters * x.element_size()
-        size = max(1, _CHUNK_BYTES.get(x.device.type, 2**26) // each)
-        return (slice(start, start + size) for start in range(0, len(x), size))
+        return chunks(x, each)
 
     def forward(self, x: Tensor, parameters: dict[str, Tensor] | None = None) -> Tensor:
         """(N, K) outputs, with some parameters replaced if asked."""
@@ -260,16 +256,3 @@ def _run(model: nn.Module, x: Tensor, handles: list) -> Tensor:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _activation_bytes(model: nn.Module, probe: Tensor) -> int:
-    """Bytes of all layer outputs for one input; twice, for what autograd keeps beside them."""
-    total = 0
-
-    def hook(module: nn.Module, args: tuple, output: object) -> None:
-        nonlocal total
-        if isinstance(output, Tensor):
-            total += output.numel() * output.element_size()
-
-    _run(model, probe, [m.register_forward_hook(hook) for m in model.modules()])
-    return 2 * max(total, math.prod(probe.shape) * probe.element_size())

@@ -282,7 +282,7 @@ def test_chunks_change_nothing(monkeypatch, weights, structure):
     whole = fit_laplace(model, x, y, weights=weights, structure=structure)
     mc = whole.predict(x, link="mc", samples=3, generator=gen(1)).probs
     probit = whole.predict(x).probs
-    monkeypatch.setattr("coursekit.bayes.laplace_layers._CHUNK_BYTES", {"cpu": 8000})
+    monkeypatch.setattr("coursekit.bayes._memory.CHUNK_BYTES", {"cpu": 8000})
     assert len(list(whole.network.chunks(x))) > 2
     small = fit_laplace(model, x, y, weights=weights, structure=structure)
     torch.testing.assert_close(small.precision, whole.precision, rtol=1e-10, atol=1e-10)
