@@ -2,7 +2,7 @@
 
 import os
 
-from . import evidence, offline, quiz
+from . import evidence, notebook, offline, proofs, quiz
 
 
 def setup(app):
@@ -11,6 +11,6 @@ def setup(app):
     # Build matplotlib's font cache here, once: a kernel would announce it on stderr, and that fails the build.
     import matplotlib.font_manager  # noqa: F401
 
-    for part in (quiz, evidence, offline):
+    for part in (quiz, evidence, notebook, proofs, offline):
         part.setup(app)
-    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+    return {"version": "1", "env_version": 2, "parallel_read_safe": True, "parallel_write_safe": True}

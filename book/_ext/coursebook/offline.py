@@ -20,6 +20,8 @@ def only_local(app, pagename, templatename, context, doctree):
         kept = []
         for asset in context.get(name, []):
             uri = str(getattr(asset, "filename", None) or "")
+            if "sphinx-thebe" in uri:
+                continue
             if FOREIGN.match(uri):
                 logger.warning("%s would load %s from another host", pagename, uri, type="coursebook")
             else:

@@ -17,7 +17,6 @@ import re
 from dataclasses import dataclass, field
 
 from docutils import nodes
-from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
 OPTION = re.compile(r"-\s+\[(?P<mark>[ xX])\]\s*(?P<text>.*)", re.DOTALL)
@@ -118,14 +117,9 @@ class QuizDirective(SphinxDirective):
         return [element("div", *parts, score, class_="quiz", **{"data-quiz": str(len(parts))})]
 
     def _inline(self, text: str, line: int) -> list[nodes.Node]:
-        """Parse MyST; a lone paragraph gives its inline content."""
-        holder = nodes.container()
-        self.state.nested_parse(
-            StringList(text.split("\n"), self.get_source_info()[0]), self.content_offset + line, holder
-        )
-        if len(holder) == 1 and isinstance(holder[0], nodes.paragraph):
-            return list(holder[0].children)
-        return list(holder.children)
+        """Parse MyST inline; "1." is an answer here and no list."""
+        content, messages = self.state.inline_text(" ".join(text.split("\n")), self.lineno + line)
+        return [*content, *messages]
 
     def _question(self, question: Question, name: str) -> html_element:
         kind = "checkbox" if question.several else "radio"
