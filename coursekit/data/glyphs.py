@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from coursekit.data.images import normalize as _normalize
 
-LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
-"""The capital letters without I and O, whose shapes are the digits 1 and 0."""
+LETTERS = "ABCEFGHJKLMNPQRTUVWXY"
+"""The capital letters without D, I, O, S and Z, whose shapes are those of the digits 0, 1, 0, 5 and 2."""
 _FONTS = tuple(
     f"{name}.ttf"
     for name in (
