@@ -1,0 +1,91 @@
+r"""Monte Carlo dropout: predictions of a network trained with dropout, with the dropout left on."""
+
+import torch
+from torch import Tensor, nn
+
+from coursekit.bayes._likelihood import (
+    LIKELIHOODS,
+    Likelihood,
+    as_columns,
+    check_choice,
+    check_count,
+    check_input,
+    check_positive,
+    predictive_of,
+)
+from coursekit.bayes._memory import activation_bytes, chunks
+from coursekit.bayes._shadow import shadow
+from coursekit.bayes.dropout_plan import Source, put_masks, runs
+from coursekit.predictive import CategoricalPredictive, NormalPredictive
+
+
+class MCDropout:
+    r"""A network whose dropout stays on at prediction: each pass is a draw from an approximate posterior.
+
+    .. math:: p(y \mid x) \approx \frac1S \sum_{s=1}^S p\big(y \mid f(x; w \odot m_s)\big), \qquad
+        m_s \text{ a fresh dropout mask}
+
+    Every dropout module is on (``Dropout``, ``Dropout1d/2d/3d``, ``AlphaDropout``, ``FeatureAlphaDropout``; also
+    calls of ``torch.nn.functional.dropout`` and its kin, where the forward pass can be traced), everything else works
+    in evaluation mode. The model keeps its mode, whatever happens: a second skeleton on the same parameters is run.
+    Each input has a mask of its own in each pass, as in training. Dropout inside ``nn.MultiheadAttention`` or
+    ``nn.LSTM`` is no module of its own and stays off.
+
+    Args:
+        model: a network with dropout; later training of it is seen.
+        likelihood: "classification" (logits (N, C) or one logit), "regression" (mean (N, 1), noise of standard
+            deviation ``noise_std``) or "heteroscedastic" ((N, 2): mean and log variance).
+
+    Raises:
+        ValueError: no dropout, or all of its probabilities 0.
+
+    Source: Gal and Ghahramani, Dropout as a Bayesian approximation (2016).
+
+    Example: dropout on a constant: kept and doubled, or dropped.
+
+    >>> model = nn.Sequential(nn.Dropout(0.5), nn.Flatten(0))
+    >>> p = MCDropout(model, likelihood="regression").predict(torch.ones(1, 1), samples=200)
+    >>> sorted(set(p.means.flatten().tolist()))
+    [0.0, 2.0]
+    """
+
+    def __init__(self, model: nn.Module, *, likelihood: Likelihood = "classification", noise_std: float = 1.0):
+        check_choice("likelihood", likelihood, LIKELIHOODS)
+        self.model = model
+        self.likelihood = likelihood
+        self.noise_std = check_positive("noise_std", noise_std)
+
+    def predict(
+        self, x: Tensor, *, samples: int = 100, generator: torch.Generator | None = None
+    ) -> CategoricalPredictive | NormalPredictive:
+        """The predictive of ``samples`` passes at x (N, ...).
+
+        What no dropout influences is computed once: the layers before the first one, and branches beside it.
+        Memory: outputs (S, N, K), and the activations of one chunk of the inputs.
+
+        Raises:
+            TypeError, ValueError: bad inputs, samples < 1, no dropout that the forward pass reaches.
+        """
+        check_count("samples", samples)
+        check_input(self.model, x)
+        source = Source(generator)
+        model = put_masks(shadow(self.model), source)
+        with torch.no_grad():
+            each = 2 * activation_bytes(shadow(self.model), x[:1])
+            results = None
+            for rows in chunks(x, each):
+                part = x[rows]
+                for s, output in enumerate(runs(model, part, samples, source)):
+                    output = as_columns(output, len(part), self.likelihood)
+                    if results is None:
+                        self._check_masks(source)
+                        results = output.new_empty(samples, len(x), output.shape[1])
+                    results[s, rows] = output
+        return predictive_of(results, self.likelihood, self.noise_std)
+
+    def _check_masks(self, source: Source) -> None:
+        if source.calls == 0:
+            raise ValueError(
+                "the model has no active dropout: MC Dropout needs dropout modules with p > 0 that forward calls; "
+                "write nn.Dropout rather than a private mask"
+            )
