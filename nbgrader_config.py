@@ -13,3 +13,18 @@ c.ClearSolutions.code_stub = {
     'raise NotImplementedError("Your answer is missing: write it in the place of this line, then run the cell again.")'
 }
 c.ClearSolutions.text_stub = "*Write your answer here: double-click, replace this line, and run the cell.*"
+
+# What one submission may use: `coursekit autograde` holds every limit and names the one that was reached. A cell may
+# run for a minute, a notebook for ten; coursekit/grading/limits.py lists the others.
+c.CourseKit.cell_seconds = 60
+c.CourseKit.total_seconds = 600
+# The course grade: `coursekit export --final`.
+c.CourseKit.labs_weight = 0.3
+c.CourseKit.exam_weight = 0.7
+
+# For whoever calls `nbgrader autograde` itself: a warning costs no points, and deleted tests come back. But it runs what
+# students wrote as you, with all your files in reach; `coursekit autograde` does not.
+c.Execute.timeout = 60
+c.OverwriteCells.add_missing_cells = True
+c.IgnorePattern.enabled = True
+c.IgnorePattern.pattern = r"(?s).*"

@@ -1,0 +1,1 @@
+"""The commands of the grader; each module has `add_arguments(parser)` and `run(args) -> int`."""

@@ -1,0 +1,72 @@
+"""`coursekit autograde LAB`: grade a class, each submission in its own box."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `coursekit autograde`."""
+    parser.add_argument("lab", metavar="LAB", help="name of the lab, e.g. lab1_bayesian_regression")
+    parser.add_argument("--course", type=Path, default=Path.cwd(), help="folder of the class (default: this one)")
+    parser.add_argument("--kit", type=Path, help="folder with solutions/ and nbgrader_config.py (default: the course)")
+    parser.add_argument("--submitted", type=Path, help="folder of submissions (default: submitted/ of the course)")
+    parser.add_argument("--roster", type=Path, help="CSV with a column 'student' (default: roster.csv, or whoever is known)")
+    parser.add_argument("--jobs", type=int, help="submissions at a time (default: one a processor)")
+    parser.add_argument("--cluster", metavar="ADDRESS", help="send the work to a Dask scheduler, e.g. tcp://host:8786")
+    parser.add_argument(
+        "--allow-unsandboxed", action="store_true",
+        help="grade even where nothing can be isolated: submissions can then read and change your files",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 if everybody is graded or rejected; 2 if somebody is in review, 3 if missing, 1 if nothing could be done."""
+    from ..account import exit_code, summary, write_grades
+    from ..box import levels
+    from ..course import Course, CourseError
+    from ..files import Busy, lock
+    from ..lab import load
+    from ..runner import Runner, default_jobs
+
+    began = time.monotonic()
+    try:
+        if args.jobs is not None and args.jobs < 1:
+            raise CourseError(f"--jobs {args.jobs}: at least one submission has to be graded at a time")
+        course = Course.open(args.course, args.kit)
+        submitted = args.submitted or course.folder("submitted")
+        if not submitted.is_dir():
+            raise CourseError(f"there is no folder {submitted}; put submissions there as <student>/{args.lab}/{args.lab}.ipynb")
+        level = levels.probe()
+        print(f"sandbox level {level.name}: {levels.MEANING[level.name]}", file=sys.stderr)
+        if not level.sandboxed and not args.allow_unsandboxed:
+            raise CourseError(
+                "this machine has no sandbox (" + "; ".join(level.tried) + "); `coursekit doctor` says how to get one, "
+                "--allow-unsandboxed grades without"
+            )
+        with lock(course.work / "lock"):
+            bundle = load(course, args.lab)
+            jobs = args.jobs or default_jobs()
+            runner = Runner(course, bundle, course.limits, level, jobs=jobs, report=progress())
+            rows = runner.run(submitted, args.roster)
+            write_grades(course.root / "grades" / f"{args.lab}.csv", rows)
+    except (CourseError, Busy, ValueError) as error:
+        print(f"coursekit autograde: {error}", file=sys.stderr)
+        return 1
+    print(summary(rows))
+    print(f"sandbox level {level.name}, {time.monotonic() - began:.1f} s; grades/{args.lab}.csv")
+    return exit_code(rows)
+
+
+def progress():
+    """A line for each submission with an estimate of the time left; on a terminal they take turns in one line."""
+    terminal = sys.stderr.isatty()
+
+    def report(done: int, total: int, student: str, result: dict, left: float) -> None:
+        score = f"{result['score']:g}/{result['max_score']:g}" if "score" in result else ""
+        minutes = f"{left / 60:.0f} min left" if left > 90 else f"{left:.0f} s left"
+        line = f"[{done}/{total}] {student} {result['status']} {score} {result['wall_s']:.1f} s, {minutes}"
+        print(f"\r{line[:100]:100}" if terminal else line, end="" if terminal and done < total else "\n", file=sys.stderr)
+
+    return report

@@ -1,0 +1,222 @@
+"""Grade a class: N submissions at a time, each result kept the moment it exists, imported by one writer.
+
+What is done is known by keys of content, never by what happens to lie about: a run that was killed at any moment is
+simply started again.
+"""
+
+import base64
+import os
+import select
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from importlib.metadata import distributions
+from pathlib import Path
+
+from . import gradebook, intake
+from .account import Row
+from .box.levels import Level
+from .course import Course, Student, read_roster
+from .lab import FORMAT, Bundle
+from .files import append_line, digest, read_json, write_atomically
+from .intake import Submission
+from .limits import Limits
+from .workshop import Lost, Workshop
+
+OUR_ATTEMPTS = 3  # a failure of the grader is tried again; the student's own are not
+
+
+@dataclass
+class Paper:
+    """One student's submission on its way through the run."""
+
+    student: Student
+    submission: Submission
+    key: str
+    attempts: int = 0
+    retried: bool = False
+    result: dict | None = None
+    slots: list[int] = field(default_factory=list)
+
+
+class Runner:
+    """One run of one lab. `run()` returns a row for each student."""
+
+    def __init__(self, course: Course, bundle: Bundle, limits: Limits, level: Level, *, jobs: int, report=None):
+        self.course, self.bundle, self.limits, self.level, self.jobs = course, bundle, limits, level, jobs
+        self.report = report or (lambda *_: None)
+        self.results = course.work / "results" / bundle.lab
+        self.history = course.work / "history.jsonl"
+        self.context = (bundle.key, str(FORMAT), repr(sorted(limits.to_dict().items())), environment_digest())
+
+    def run(self, submitted: Path, roster: Path | None = None) -> list[Row]:
+        """Grade what is new, import what is not imported, and account for everybody."""
+        course_id = self.course.config.CourseDirectory.get("course_id", "")
+        gradebook.create(self.course.gradebook, course_id)
+        gradebook.sync_lab(self.course.gradebook, self.bundle, course_id)
+        students, unknown = self._students(submitted, roster)
+        papers, rows = [], {}
+        for student in students:
+            submission = intake.collect(submitted, self.bundle.lab, student.id, self.limits)
+            if submission is None:
+                rows[student.id] = Row(student.id, "missing", reason="nothing was handed in")
+            elif student.id in unknown:
+                rows[student.id] = Row(student.id, "rejected", reason="handed in, but not on the roster")
+            elif submission.fault:
+                rows[student.id] = Row(student.id, "rejected", reason=submission.fault)
+            else:
+                papers.append(Paper(student, submission, submission.key(*self.context)))
+        self._grade([p for p in papers if not self._known(p)])
+        done = gradebook.imported(self.course.gradebook, self.bundle.lab)
+        scores = gradebook.scores(self.course.gradebook, self.bundle.lab)
+        for paper in papers:
+            rows[paper.student.id] = self._row(paper, done, scores)
+        return [rows[s.id] for s in students]
+
+    def _students(self, submitted: Path, roster: Path | None) -> tuple[list[Student], set[str]]:
+        """Everybody there is an account of: the roster, or else the gradebook; and whoever handed something in."""
+        folders = intake.students_with_folders(submitted)
+        file = roster or (self.course.root / "roster.csv")
+        if roster or file.is_file():
+            listed = read_roster(file)
+            unknown = {name for name in folders if name not in {s.id for s in listed}}
+            unknown = {name for name in unknown if (submitted / name / self.bundle.lab).exists()}
+        else:
+            listed, unknown = gradebook.students(self.course.gradebook), set()
+            unlisted = [name for name in folders if name not in {s.id for s in listed}]
+            listed += [Student(name) for name in unlisted if (submitted / name / self.bundle.lab).exists()]
+        return [*listed, *(Student(name) for name in sorted(unknown))], unknown
+
+    def _known(self, paper: Paper) -> bool:
+        """Whether a result for exactly this content exists; if so it is imported, unless it has been."""
+        result = read_json(self.results / f"{paper.key}.json")
+        if result is None or result.get("ours"):
+            return False
+        self._import(paper, result)
+        return True
+
+    def _grade(self, papers: list[Paper]) -> None:
+        if not papers:
+            return
+        waiting, running, done = deque(papers), {}, 0
+        hidden = (str(self.course.root), str(self.course.kit))
+        began = time.monotonic()
+        with Workshop(self.bundle, self.limits, self.level, hidden=hidden, jobs=self.jobs) as workshop:
+            free = deque(range(max(1, self.jobs)))
+            while waiting or running:
+                while waiting and free:
+                    paper, slot = waiting.popleft(), free.popleft()
+                    running[workshop.submit(task(paper.submission, slot))] = (paper, slot)
+                    paper.attempts += 1
+                for job, result in _finished(running):
+                    paper, slot = running.pop(job)
+                    free.append(slot)
+                    self._note(paper, result)
+                    again = self._again(paper, result)
+                    if again:
+                        waiting.append(paper)
+                        continue
+                    self._keep(paper, paper.result if paper.result and result["ours"] else result)
+                    done += 1
+                    left = (time.monotonic() - began) / done * (len(papers) - done)
+                    self.report(done, len(papers), paper.student.id, result, left)
+
+    def _again(self, paper: Paper, result: dict) -> bool:
+        """Whether to grade it once more: our failures are, and a time limit on a machine that was busy."""
+        if result["ours"]:
+            return paper.attempts < OUR_ATTEMPTS
+        if result.get("starved") and not paper.retried:
+            paper.retried, paper.result = True, result
+            return True
+        return False
+
+    def _keep(self, paper: Paper, result: dict) -> None:
+        if not result["ours"]:
+            write_atomically(self.results / f"{paper.key}.json", _json(result))
+        self._import(paper, result)
+
+    def _import(self, paper: Paper, result: dict) -> None:
+        """Gradebook first, then the graded notebook: if we die in between, the next run sees that it is not there."""
+        student, lab = paper.student, self.bundle.lab
+        record = gradebook.imported(self.course.gradebook, lab).get(student.id)
+        target = self.course.folder("autograded") / student.id / lab / f"{lab}.ipynb"
+        if record is None or record[0] != paper.key or result["ours"]:
+            gradebook.import_result(
+                self.course.gradebook, student, self.bundle, paper.key, result, paper.submission.timestamp
+            )
+        if "notebook" in result and (not target.is_file() or digest(target.read_bytes()) != digest(result["notebook"])):
+            write_atomically(target, result["notebook"])
+
+    def _row(self, paper: Paper, done: dict, scores: dict) -> Row:
+        student = paper.student.id
+        if student not in done or done[student][0] != paper.key:
+            return Row(student, "missing", reason="it was not graded: the run was stopped")
+        _, notebook, status, reason = done[student]
+        if notebook is None or student not in scores:
+            return Row(student, status, reason=reason)
+        score, maximum, _ = scores[student]
+        return Row(student, status, score, maximum, reason)
+
+    def _note(self, paper: Paper, result: dict) -> None:
+        """One line in the history for each attempt, whatever became of it."""
+        record = {k: v for k, v in result.items() if k not in ("notebook", "comments")}
+        append_line(
+            self.history,
+            {
+                "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                "lab": self.bundle.lab,
+                "student": paper.student.id,
+                "key": paper.key,
+                "attempt": paper.attempts,
+                **record,
+            },
+        )
+
+
+def task(submission: Submission, slot: int) -> dict:
+    """What a worker needs to grade a submission, as plain data."""
+    files = {name: base64.b64encode(data).decode() for name, data in submission.files.items()}
+    return {"notebook": base64.b64encode(submission.notebook).decode(), "files": files, "slot": slot}
+
+
+def _finished(running: dict) -> list[tuple]:
+    """Wait for the next results; a job past its deadline, or whose process died, ends as a failure of ours."""
+    ready, _, _ = select.select(list(running), [], [], 1.0)
+    finished = []
+    for job in ready:
+        try:
+            result = job.advance()
+        except Lost as lost:
+            result = _lost(str(lost))
+        if result is not None:
+            finished.append((job, result))
+    for job in running:
+        if time.monotonic() > job.deadline and job not in ready:
+            job.end()
+            finished.append((job, _lost("it did not end by itself and was stopped")))
+    return finished
+
+
+def _lost(reason: str) -> dict:
+    return {"status": "review", "reason": reason, "flags": [reason], "ours": True, "wall_s": 0.0}
+
+
+def _json(result: dict) -> str:
+    import json
+
+    return json.dumps(result, ensure_ascii=False, sort_keys=True)
+
+
+def environment_digest() -> str:
+    """Changes with any installed package and with any line of coursekit."""
+    packages = sorted({f"{d.metadata['Name']}=={d.version}" for d in distributions()})
+    root = Path(__file__).resolve().parents[1]
+    sources = [p.read_bytes() for p in sorted(root.rglob("*.py")) if "commands" not in p.parts]
+    return digest(sys.version, *packages, *sources)
+
+
+def default_jobs() -> int:
+    """As many jobs as there are processors to use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

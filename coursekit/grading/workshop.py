@@ -1,0 +1,136 @@
+"""The two fork servers that grade a lab: one has nbgrader imported, the other what the lab's kernels import."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from pathlib import Path
+
+from . import forkserver
+from .box import kernel
+from .box.build import HOME, python_paths
+from .box.levels import Level, scope
+from .lab import Bundle
+from .limits import Limits
+
+
+class Lost(Exception):
+    """The process that graded a submission ended without an answer, or had to be ended."""
+
+
+class Job:
+    """One submission being graded; `fileno` can be waited for."""
+
+    def __init__(self, address: str, task: dict, deadline: float):
+        self.task = task
+        self.deadline = time.monotonic() + deadline
+        self.connection = forkserver.connect(address)
+        forkserver.send(self.connection, task)
+        self.pid: int | None = None
+
+    def fileno(self) -> int:
+        return self.connection.fileno()
+
+    def advance(self) -> dict | None:
+        """The result if it has come; None after the first message, which only says who works on it."""
+        try:
+            message, _ = forkserver.receive(self.connection)
+        except (forkserver.Closed, OSError, ValueError):
+            self.close()
+            raise Lost("the process that graded it ended without an answer") from None
+        if self.pid is None:
+            self.pid = message["pid"]
+            return None
+        self.close()
+        return message
+
+    def end(self) -> None:
+        """Stop working on it, at once. Its box ends with it."""
+        if self.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+        self.close()
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+class Workshop:
+    """A context in which submissions of one lab are graded at one sandbox level."""
+
+    def __init__(self, bundle: Bundle, limits: Limits, level: Level, *, hidden: tuple[str, ...] = (), jobs: int = 1):
+        self.bundle, self.limits, self.level, self.hidden, self.jobs = bundle, limits, level, hidden, jobs
+
+    def __enter__(self) -> "Workshop":
+        self.folder = tempfile.mkdtemp(prefix="ck-", dir="/tmp")  # short: socket paths have at most 107 bytes
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _start(self) -> None:
+        self.servers: list[forkserver.ForkServer] = []
+        bundle = Path(self.folder, "bundle.zip")
+        bundle.write_bytes(self.bundle.to_bytes())
+        env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        cache = {"MPLCONFIGDIR": f"{self.folder}/matplotlib", "HOME": HOME}
+        mpl = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "coursekit" / "matplotlib"
+        with contextlib.suppress(OSError):
+            mpl.mkdir(parents=True, exist_ok=True)
+            cache["MPLCONFIGDIR"] = str(mpl)  # the list of fonts is made once for all runs
+        modules = {"modules": list(self.bundle.modules)}
+        nursery = f"{self.folder}/kernels"
+        prefix = []
+        if self.level.name == "A":
+            memory = self.jobs * (self.limits.memory_mb + 3 * self.limits.disk_mb) + 1024
+            prefix = scope(memory, self.jobs * self.limits.processes + 64)
+        kernel_env = {**kernel.environment(HOME), **cache, "PATH": os.environ.get("PATH", "/usr/bin:/bin")}
+        kernel_env |= {k: v for k, v in os.environ.items() if k in ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")}
+        self.servers.append(
+            forkserver.ForkServer(
+                nursery, "coursekit.grading.box.kernel:start", modules, env=kernel_env, prefix=prefix
+            )
+        )
+        settings = {
+            "bundle": str(bundle),
+            "limits": self.limits.to_dict(),
+            "level": self.level.name,
+            "nursery": nursery,
+            "folder": self.folder,
+            "readable": python_paths(),
+            "hidden": [*self.hidden, self.folder],
+        }
+        self.engines = f"{self.folder}/engines"
+        self.servers.append(
+            forkserver.ForkServer(self.engines, "coursekit.grading.engine:work", settings, env=env)
+        )
+        for server in self.servers:
+            server.wait_ready()
+
+    def submit(self, task: dict) -> Job:
+        """Begin to grade a submission."""
+        seconds = {**self.limits.to_dict(), **task.get("limits", {})}["total_seconds"]
+        return Job(self.engines, task, deadline=1.5 * seconds + 60)
+
+    def grade(self, task: dict) -> dict:
+        """Grade one submission and wait for it."""
+        job = self.submit(task)
+        while True:
+            job.connection.settimeout(max(0.1, job.deadline - time.monotonic()))
+            try:
+                result = job.advance()
+            except socket.timeout:
+                job.end()
+                raise Lost("it did not end by itself") from None
+            if result is not None:
+                return result
+
+    def __exit__(self, *_) -> None:
+        for server in reversed(self.servers):
+            server.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
