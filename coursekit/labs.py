@@ -237,4 +237,10 @@ def _code_faults(cell) -> list[str]:
             faults.append(
                 f"the test cell ends on an expression{view}: nbgrader would read its value as a partial grade"
             )
+    if kind(cell) == "test":
+        hidden = "\n".join(blocks(cell.source, "HIDDEN TESTS"))
+        if not RANDOM_DRAW.search(hidden):
+            faults.append("no hidden test draws its inputs at run time (a generator, rand, randn, uniform, ...)")
+        if not CONVERSION.search(hidden):
+            faults.append("no hidden test converts the answer (np.array, float, int) before it compares")
     return faults
