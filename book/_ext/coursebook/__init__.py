@@ -2,15 +2,17 @@
 
 import os
 
-from . import evidence, notebook, offline, proofs, quiz
+from . import evidence, labs, notebook, offline, proofs, quiz
 
 
 def setup(app):
-    # Kernels inherit this: the small networks of the course crawl on many threads.
+    # Kernels inherit this. A backend set for scripts would keep the figures of the pages from being shown.
+    os.environ.pop("MPLBACKEND", None)
+    # The small networks of the course crawl on many threads.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # Build matplotlib's font cache here, once: a kernel would announce it on stderr, and that fails the build.
     import matplotlib.font_manager  # noqa: F401
 
-    for part in (quiz, evidence, notebook, proofs, offline):
+    for part in (quiz, evidence, labs, notebook, proofs, offline):
         part.setup(app)
     return {"version": "1", "env_version": 2, "parallel_read_safe": True, "parallel_write_safe": True}
