@@ -28,11 +28,11 @@ def batches_of(model: nn.Module, x: Tensor, batch_size: int) -> tuple[Tensor, ..
         raise TypeError(f"x must be a floating-point tensor of inputs (N, ...), got {describe(x)}")
     if x.ndim == 0 or len(x) == 0:
         raise ValueError(f"x must hold at least one input, got shape {tuple(x.shape)}")
+    parameter = next(model.parameters(), None)
+    if parameter is not None:
+        check_device("x", x, parameter)
     if not bool(x.isfinite().all()):
         raise ValueError("x holds NaN or infinity")
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: at least one input at a time")
-    parameter = next(model.parameters(), None)
-    if parameter is not None:
-        check_device("x", x, parameter)
     return x.split(batch_size)
