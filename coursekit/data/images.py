@@ -47,8 +47,8 @@ def mnist(
 ) -> tuple[Tensor, Tensor]:
     """Handwritten digits: 10,000 training and 5,000 test images that ship with the kit, or all 70,000.
 
-    The bundled subset is every sixth training and every second test image (``python -m
-    coursekit.data.make_subset`` makes it); it needs no network. MNIST is licensed CC BY-SA 3.0 by Yann LeCun and
+    The bundled subset, every sixth pair of training and every second pair of test images, is spread over the whole
+    set (``python -m coursekit.data.make_subset`` made it); it needs no network. MNIST is licensed CC BY-SA 3.0 by Yann LeCun and
     Corinna Cortes; see ``bundled/MNIST-LICENSE.txt``.
 
     Args:
