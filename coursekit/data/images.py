@@ -48,8 +48,8 @@ def mnist(
     """Handwritten digits: 10,000 training and 5,000 test images that ship with the kit, or all 70,000.
 
     The bundled subset, every sixth pair of training and every second pair of test images, is spread over the whole
-    set (``python -m coursekit.data.make_subset`` made it); it needs no network. MNIST is licensed CC BY-SA 3.0 by Yann LeCun and
-    Corinna Cortes; see ``bundled/MNIST-LICENSE.txt``.
+    set (``python -m coursekit.data.make_subset`` made it); it needs no network. MNIST is licensed CC BY-SA 3.0
+    by Yann LeCun and Corinna Cortes; see ``bundled/MNIST-LICENSE.txt``.
 
     Args:
         split: ``"train"`` or ``"test"``.

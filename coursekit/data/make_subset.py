@@ -1,10 +1,10 @@
 """Make the bundled subset of MNIST: ``python -m coursekit.data.make_subset path/to/mnist.npz [OUTPUT]``.
 
-The input holds ``x_train y_train x_test y_test`` as the usual ``mnist.npz`` does. Of the pairs of
-neighbours, every sixth pair of training and every second pair of test images is kept: spread over the whole set, so that
-no stretch of it is favoured; and in pairs, because the training images at even and at odd places are different (their
-mean pixels are 0.123 and 0.139), so that any even stride would keep one kind only. The script refuses an input that is
-not MNIST, and prints the checksums that the tests know.
+The input holds ``x_train y_train x_test y_test`` as the usual ``mnist.npz`` does. Of the pairs of neighbours, every
+sixth pair of training and every second pair of test images is kept: spread over the whole set, so that no stretch of it
+is favoured; and in pairs, because the training images at even and at odd places are different (their mean pixels are
+0.123 and 0.139), so that any even stride would keep one kind only. The script refuses an input that is not MNIST, and
+prints the checksums that the tests know.
 """
 
 import hashlib
