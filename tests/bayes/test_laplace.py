@@ -17,6 +17,11 @@ from coursekit.bayes.linear import fit_linear, maximize_evidence
 D = torch.float64
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)  # the parameters of torch's own layers
+
+
 def gen(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
