@@ -6,11 +6,12 @@ keeps between builds and cleans when a page changes or goes. The page with the t
 page was read, so it is never older than the book.
 """
 
-import json
 import re
 from pathlib import Path
 
+import nbformat
 from docutils import nodes
+from jupyter_cache import get_cache
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
@@ -71,19 +72,34 @@ def sort_key(record: dict) -> tuple:
     )
 
 
+def executed(app, docname) -> dict:
+    """The notebook of a page with its outputs; without cells if the page is none."""
+    # MyST-NB writes each notebook here just before `doctree-read`, but without outputs if they came from its cache.
+    path = Path(app.outdir).parent / "jupyter_execute" / f"{docname}.ipynb"
+    if not path.exists() or not app.env.doc2path(docname).endswith((".md", ".ipynb")):
+        return {"cells": []}
+    notebook = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
+    if any(cell.get("outputs") for cell in notebook.cells) or app.config.nb_execution_mode != "cache":
+        return notebook
+    cache = get_cache(app.env.mystnb_config.execution_cache_path)
+    try:
+        return cache.get_cache_bundle(cache.match_cache_notebook(notebook).pk).nb
+    except KeyError:  # a page without code, or one that is not run
+        return notebook
+
+
 def collect(app, doctree):
     """After a page was read: take the records out of its executed notebook."""
     env = app.env
     _records(env).pop(env.docname, None)
-    # MyST-NB writes each notebook it has run (or found in the cache) here, just before this event.
-    path = Path(app.outdir).parent / "jupyter_execute" / f"{env.docname}.ipynb"
-    if not path.exists() or not env.doc2path(env.docname).endswith((".md", ".ipynb")):
-        return
-    if records := records_of(json.loads(path.read_text(encoding="utf-8"))):
-        for record in records:
-            if missing := [name for name in FIELDS if name not in record]:
-                logger.warning("evidence record of %s lacks %s", env.docname, missing, type="coursebook")
-        _records(env)[env.docname] = [r for r in records if all(name in r for name in FIELDS)]
+    complete = []
+    for record in records_of(executed(app, env.docname)):
+        if missing := [name for name in FIELDS if name not in record]:
+            logger.warning("evidence record of %s lacks %s", env.docname, missing, type="coursebook")
+        else:
+            complete.append(record)
+    if complete:
+        _records(env)[env.docname] = complete
 
 
 def purge(app, env, docname):
@@ -151,8 +167,8 @@ def build_table(app, docname) -> list[nodes.Node]:
             _link(app, docname, page, record["id"]),
             nodes.Text(str(record["statement"])),
             _source(app, docname, page, str(record["source"])),
-            nodes.Text(str(record["bound"])),
-            nodes.Text(str(record["measured"])),
+            _value(record["bound"]),
+            _value(record["measured"]),
             nodes.inline("", ("✓ " if record["holds"] else "✗ ") + verdict, classes=[f"verdict-{verdict}"]),
         )
         row = nodes.row("")
@@ -160,6 +176,11 @@ def build_table(app, docname) -> list[nodes.Node]:
             row += nodes.entry("", nodes.paragraph("", "", cell))
         body += row
     return [summary, nodes.container("", table, classes=["evidence-scroll"])]
+
+
+def _value(value) -> nodes.Node:
+    """Short values stay on one line: 1e-10 has a hyphen."""
+    return nodes.inline("", str(value), classes=["evidence-short"] if len(str(value)) <= 18 else [])
 
 
 def _link(app, docname, page, text) -> nodes.Node:
