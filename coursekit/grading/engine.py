@@ -33,7 +33,6 @@ from .limits import Limits
 from .reading import Rejected, read_notebook
 from .repair import repair
 
-
 CLIENT_MEMORY_MB = 2048  # of this process, which must survive whatever a kernel sends it
 
 
@@ -81,9 +80,7 @@ def grade(task: dict, folder: str) -> dict:
     began = time.monotonic()
     basis = {"level": settings["level"], "host": platform.node(), "wall_s": 0.0}
     try:
-        notebook, notes = repair(
-            read_notebook(base64.b64decode(task["notebook"])), bundle, max_cells=limits.cells
-        )
+        notebook, notes = repair(read_notebook(base64.b64decode(task["notebook"])), bundle, max_cells=limits.cells)
     except Rejected as rejected:
         return {**basis, "status": "rejected", "reason": str(rejected), "flags": [], "ours": False}
     _scratch(folder, bundle, notebook, {n: base64.b64decode(d) for n, d in task["files"].items()})
@@ -134,8 +131,10 @@ def autograde_config() -> Config:
     """nbgrader's steps with ours in place of those that a submission can misuse."""
     steps = nbgrader_steps
     config = Config()
-    config.Autograde.sanitize_preprocessors = [steps.OverwriteKernelspec, steps.OverwriteCells, steps.CheckCellMetadata]
-    config.Autograde.autograde_preprocessors = [BoxExecute, steps.LimitOutput, steps.SaveAutoGrades, steps.CheckCellMetadata]
+    before = [steps.OverwriteKernelspec, steps.OverwriteCells, steps.CheckCellMetadata]
+    config.Autograde.sanitize_preprocessors = before
+    after = [BoxExecute, steps.LimitOutput, steps.SaveAutoGrades, steps.CheckCellMetadata]
+    config.Autograde.autograde_preprocessors = after
     config.OverwriteCells.add_missing_cells = True
     config.LimitOutput.max_lines = 2000
     return config
@@ -207,4 +206,3 @@ def _remove(folder: str) -> None:
             function(path)
 
     shutil.rmtree(folder, onerror=again)
-

@@ -4,7 +4,7 @@ A preprocessor for `c.Autograde.autograde_preprocessors`. It holds a limit for e
 of output, and keeps the points earned before a kernel died. What it saw is in `resources["coursekit"]`.
 """
 
-import asyncio
+import contextlib
 import copy
 import os
 import re
@@ -154,7 +154,8 @@ class BoxExecute(Execute):
             return None, reply
         if reply.get("ename") == "CellTimeoutError" and not reply.get("execution_count"):
             limit = self._limit()
-            self.seen["limits"].append(limit)
+            where = cell.metadata.get("nbgrader", {}).get("grade_id", f"cell {index + 1}")
+            self.seen["limits"].append(f"{where} was stopped at its time limit ({limit})")
             cell.outputs.append(_error("CellTimeoutError", f"This cell was stopped at its time limit ({limit})."))
             if time.monotonic() - self.began >= self.limits.total_seconds:
                 self._stop(None, f"the notebook ran longer than {self.limits.total_seconds} s")
@@ -174,10 +175,8 @@ class BoxExecute(Execute):
 
     def _end_kernel(self) -> None:
         if self.provisioner.handle is not None:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.provisioner.handle, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
 
     def _seconds_left(self, cell=None) -> float:
         left = self.limits.total_seconds - (time.monotonic() - self.began)

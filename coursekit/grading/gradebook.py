@@ -148,7 +148,8 @@ def _write_scores(session, student: str, bundle: Bundle, result: dict, timestamp
 
     lab = session.query(api.Assignment).filter_by(name=bundle.lab).one()
     notebook = next(n for n in lab.notebooks if n.name == bundle.lab)
-    submission = session.query(api.SubmittedAssignment).filter_by(assignment_id=lab.id, student_id=student).one_or_none()
+    found = session.query(api.SubmittedAssignment).filter_by(assignment_id=lab.id, student_id=student)
+    submission = found.one_or_none()
     if submission is None:
         submission = api.SubmittedAssignment(assignment_id=lab.id, student_id=student)
         session.add(submission)
@@ -179,7 +180,7 @@ def _write_scores(session, student: str, bundle: Bundle, result: dict, timestamp
 
 
 def scores(path: Path, lab: str) -> dict[str, tuple[float, float, bool]]:
-    """student -> (score, maximum, whether something waits to be graded by hand), marks by hand and extra credit counted."""
+    """student -> (score, maximum, whether something waits for marks by hand); marks by hand and extras counted."""
     query = """
         SELECT s.student_id, SUM(COALESCE(g.manual_score, g.auto_score, 0) +
           CASE WHEN g.manual_score IS NULL AND g.auto_score IS NULL THEN 0 ELSE COALESCE(g.extra_credit, 0) END),

@@ -3,7 +3,7 @@
 import os
 import stat
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from .course import valid_student
@@ -33,7 +33,8 @@ class Submission:
 def collect(submitted: Path, lab: str, student: str, limits: Limits) -> Submission | None:
     """The submission of a student, or None if there is no folder for it."""
     if not valid_student(student):
-        return Submission(student, fault=f"{student!r} is no valid student id: use letters, digits, spaces and . _ @ + ' -")
+        allowed = "letters, digits, spaces and . _ @ + ' -"
+        return Submission(student, fault=f"{student!r} is no valid student id: use {allowed}")
     folder = submitted / student / lab
     try:
         for path in (submitted / student, folder):
@@ -150,8 +151,7 @@ def _timestamp(data: bytes | None) -> tuple[str | None, str]:
         when = parse_utc(data.decode("utf-8").strip())
     except Exception:
         return None, "timestamp.txt cannot be read and was ignored"
-    now = datetime.now(timezone.utc).replace(tzinfo=None)
+    now = datetime.now(UTC).replace(tzinfo=None)
     if when is None or not datetime(2000, 1, 1) < when < now + timedelta(days=1):
         return None, f"timestamp.txt says {when}, which cannot be, and was ignored"
     return when.isoformat(sep=" "), ""
-

@@ -2,8 +2,8 @@
 
 The mark: one more statement at the end of the test, an assertion that must fail with a fresh secret. A test passed if,
 and only if, that very failure comes back; a cell that is skipped, cut short, rewritten without its assertions, or
-reported as a success by someone else does not reach it. The canary: after a test has passed, comparisons that must fail.
-Both run in the student's process. They catch the known tricks, not a program written to answer them.
+reported as a success by someone else does not reach it. The canary: after a test has passed, comparisons that must
+fail. Both run in the student's process. They catch the known tricks, not a program written to answer them.
 """
 
 import secrets

@@ -21,13 +21,13 @@ def read_notebook(data: bytes) -> dict:
         raise Rejected(f"the notebook is empty ({len(data)} bytes); save it and hand it in again")
     text = _decode(data)
     if re.search(r"^(<<<<<<< |>>>>>>> )", text, re.MULTILINE):
-        raise Rejected("the notebook has merge conflict marks (<<<<<<<); resolve the conflict, save and hand it in again")
+        raise Rejected("the notebook has merge conflict marks (<<<<<<<); resolve it, save and hand it in again")
     try:
         raw = json.loads(text)
     except RecursionError:
         raise Rejected(f"the notebook cannot be read: {MAX_DEPTH_ERROR}") from None
     except ValueError as error:
-        cut = "it breaks off" if getattr(error, "pos", 0) >= len(text.rstrip()) - 1 else "it is not JSON"
+        cut = "it breaks off" if text.lstrip()[:1] == "{" and text.rstrip()[-1:] != "}" else "it is not JSON"
         raise Rejected(
             f"the notebook is damaged: {cut} at line {getattr(error, 'lineno', '?')}; "
             "open it in JupyterLab, save it and hand it in again"
@@ -60,7 +60,9 @@ def _to_format_4(raw: dict) -> dict:
             raise Rejected("the file is no notebook: it has no list of cells")
         return raw
     if version not in (2, 3):
-        raise Rejected(f"the notebook is in format {version}, which is not known; save it in format 4 and hand it in again")
+        raise Rejected(
+            f"the notebook is in format {version}, which is not known; save it in format 4, hand it in again"
+        )
     try:
         return json.loads(json.dumps(nbformat.convert(nbformat.from_dict(raw), 4)))
     except Exception as error:

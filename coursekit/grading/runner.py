@@ -11,7 +11,7 @@ import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -19,9 +19,9 @@ from . import gradebook, intake
 from .account import Row
 from .box.levels import Level
 from .course import Course, Student, read_roster
-from .lab import FORMAT, Bundle
 from .files import append_line, digest, read_json, write_atomically
 from .intake import Submission
+from .lab import FORMAT, Bundle
 from .limits import Limits
 from .workshop import Lost, Workshop
 
@@ -165,7 +165,7 @@ class Runner:
         append_line(
             self.history,
             {
-                "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                "time": datetime.now(UTC).isoformat(timespec="seconds"),
                 "lab": self.bundle.lab,
                 "student": paper.student.id,
                 "key": paper.key,

@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import tempfile
 import time
 from pathlib import Path
@@ -92,9 +91,7 @@ class Workshop:
         kernel_env = {**kernel.environment(HOME), **cache, "PATH": os.environ.get("PATH", "/usr/bin:/bin")}
         kernel_env |= {k: v for k, v in os.environ.items() if k in ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")}
         self.servers.append(
-            forkserver.ForkServer(
-                nursery, "coursekit.grading.box.kernel:start", modules, env=kernel_env, prefix=prefix
-            )
+            forkserver.ForkServer(nursery, "coursekit.grading.box.kernel:start", modules, env=kernel_env, prefix=prefix)
         )
         settings = {
             "bundle": str(bundle),
@@ -106,9 +103,7 @@ class Workshop:
             "hidden": [*self.hidden, self.folder],
         }
         self.engines = f"{self.folder}/engines"
-        self.servers.append(
-            forkserver.ForkServer(self.engines, "coursekit.grading.engine:work", settings, env=env)
-        )
+        self.servers.append(forkserver.ForkServer(self.engines, "coursekit.grading.engine:work", settings, env=env))
         for server in self.servers:
             server.wait_ready()
 
@@ -124,7 +119,7 @@ class Workshop:
             job.connection.settimeout(max(0.1, job.deadline - time.monotonic()))
             try:
                 result = job.advance()
-            except socket.timeout:
+            except TimeoutError:
                 job.end()
                 raise Lost("it did not end by itself") from None
             if result is not None:

@@ -8,6 +8,7 @@ import ctypes
 import fcntl
 import os
 import resource
+from pathlib import Path
 
 CLONE = {"mnt": 0x20000, "uts": 0x4000000, "ipc": 0x8000000, "user": 0x10000000, "pid": 0x20000000, "net": 0x40000000}
 NS_GET_USERNS = 0xB701
@@ -48,7 +49,7 @@ def enter(pid: int) -> None:
 
 def drop_privileges(uid: int | None) -> None:
     """Become user `uid` (None: stay who we are), without capabilities and without a way to get any back."""
-    last = int(open("/proc/sys/kernel/cap_last_cap").read())
+    last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
     for capability in range(last + 1):
         _libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)  # fails where there was none to drop: as good
     if uid is not None:
@@ -60,7 +61,8 @@ def drop_privileges(uid: int | None) -> None:
     nothing = (ctypes.c_uint32 * 6)()
     _check(_libc.capset(ctypes.byref(header), ctypes.byref(nothing)), "dropping capabilities")
     _check(_libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl(PR_SET_NO_NEW_PRIVS)")
-    held = [line.split()[1] for line in open("/proc/self/status") if line.startswith(("CapPrm", "CapEff", "CapBnd"))]
+    status = Path("/proc/self/status").read_text().splitlines()
+    held = [line.split()[1] for line in status if line.startswith(("CapPrm", "CapEff", "CapBnd"))]
     if any(int(value, 16) for value in held) or (uid is not None and os.getuid() != uid):
         raise PermissionError(f"privileges are left after dropping them: {held}")
 

@@ -16,7 +16,7 @@ import socket
 import sys
 from pathlib import Path
 
-from ..forkserver import send, receive
+from ..forkserver import receive, send
 from . import join
 from .build import HOME, SOCKETS
 

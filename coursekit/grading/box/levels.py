@@ -1,7 +1,7 @@
 """How well this machine can shut a kernel in: found by trying, never by looking for a file.
 
-    A  bubblewrap, and a cgroup that caps memory and tasks     B  bubblewrap, limits of each process, and a watchdog
-    D  limits and a folder of its own: time and memory are held, nothing is isolated
+A  bubblewrap, and a cgroup that caps memory and tasks     B  bubblewrap, limits of each process, and a watchdog
+D  limits and a folder of its own: time and memory are held, nothing is isolated
 """
 
 import json
@@ -12,7 +12,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 
-from .build import Box, bubblewrap, python_paths
+from .build import Box, python_paths
 
 MEANING = {
     "A": "bubblewrap and a cgroup: isolated, with memory and tasks capped as a whole",

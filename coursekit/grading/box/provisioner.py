@@ -162,7 +162,7 @@ class BoxProvisioner(LocalProvisioner):
             self.connection.close()
 
     def _report(self) -> None:
-        """Hear how the kernel ended and what it used; its watcher may have been killed with it, and says nothing then."""
+        """Hear how the kernel ended and what it used; a watcher that was killed with it says nothing."""
         if self.connection is None or self.used:
             return
         self.connection.settimeout(1.0)

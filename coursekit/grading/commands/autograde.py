@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--course", type=Path, default=Path.cwd(), help="folder of the class (default: this one)")
     parser.add_argument("--kit", type=Path, help="folder with solutions/ and nbgrader_config.py (default: the course)")
     parser.add_argument("--submitted", type=Path, help="folder of submissions (default: submitted/ of the course)")
-    parser.add_argument("--roster", type=Path, help="CSV with a column 'student' (default: roster.csv, or whoever is known)")
+    parser.add_argument("--roster", type=Path, help="CSV with a column 'student' (default: roster.csv)")
     parser.add_argument("--jobs", type=int, help="submissions at a time (default: one a processor)")
     parser.add_argument("--cluster", metavar="ADDRESS", help="send the work to a Dask scheduler, e.g. tcp://host:8786")
     parser.add_argument(
@@ -37,7 +37,8 @@ def run(args: argparse.Namespace) -> int:
         course = Course.open(args.course, args.kit)
         submitted = args.submitted or course.folder("submitted")
         if not submitted.is_dir():
-            raise CourseError(f"there is no folder {submitted}; put submissions there as <student>/{args.lab}/{args.lab}.ipynb")
+            where = f"<student>/{args.lab}/{args.lab}.ipynb"
+            raise CourseError(f"there is no folder {submitted}; put submissions there as {where}")
         level = levels.probe()
         print(f"sandbox level {level.name}: {levels.MEANING[level.name]}", file=sys.stderr)
         if not level.sandboxed and not args.allow_unsandboxed:
@@ -67,6 +68,7 @@ def progress():
         score = f"{result['score']:g}/{result['max_score']:g}" if "score" in result else ""
         minutes = f"{left / 60:.0f} min left" if left > 90 else f"{left:.0f} s left"
         line = f"[{done}/{total}] {student} {result['status']} {score} {result['wall_s']:.1f} s, {minutes}"
-        print(f"\r{line[:100]:100}" if terminal else line, end="" if terminal and done < total else "\n", file=sys.stderr)
+        end = "" if terminal and done < total else "\n"
+        print(f"\r{line[:100]:100}" if terminal else line, end=end, file=sys.stderr, flush=True)
 
     return report
