@@ -11,12 +11,12 @@ from torch import Tensor
 
 
 def factorization_loss(target: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """L(A, B) = ||M - A B||_F^2 / 2 for target M (m, d), left A (m, p), right B (p, d); a scalar.
+    """L(A, B) = ||M - A B||_F^2 / 2 for target M (m, d), left A (..., m, p), right B (..., p, d); shape (...).
 
     >>> float(factorization_loss(torch.eye(2), torch.zeros(2, 1), torch.ones(1, 2)))
     1.0
     """
-    return (target - left @ right).square().sum() / 2
+    return (target - left @ right).square().sum((-2, -1)) / 2
 
 
 def whitened_target(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,7 +109,8 @@ def saxe_mode(t: Tensor, strength: float, start: float) -> Tensor:
 def descend(target: Tensor, left: Tensor, right: Tensor, *, step: float, steps: int) -> tuple[Tensor, Tensor, Tensor]:
     """Gradient descent on L: A <- A + h (M - A B) B^T, B <- B + h A^T (M - A B), both at once.
 
-    Returns A, B and the product A B at each step (steps + 1, m, d); with h -> 0 this is gradient flow at t = k h.
+    left (..., m, p), right (..., p, d): several starts at once if there are batch dimensions. Returns A, B and the
+    product A B at each step (steps + 1, ..., m, d); with h -> 0 this is gradient flow at t = k h.
 
     Raises ValueError if step is not positive.
 
@@ -122,6 +123,6 @@ def descend(target: Tensor, left: Tensor, right: Tensor, *, step: float, steps: 
     path = [left @ right]
     for _ in range(steps):
         residual = target - path[-1]
-        left, right = left + step * residual @ right.T, right + step * left.T @ residual
+        left, right = left + step * residual @ right.mT, right + step * left.mT @ residual
         path.append(left @ right)
     return left, right, torch.stack(path)

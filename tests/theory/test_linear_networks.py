@@ -81,6 +81,15 @@ def test_descent_follows_the_modes_with_first_order_error():
     assert 1.9 < errors[0] / errors[1] < 2.1
 
 
+def test_descends_from_several_starts_at_once(target):
+    torch.manual_seed(2)
+    left, right = torch.randn(3, 5, 2, dtype=torch.float64), torch.randn(3, 2, 4, dtype=torch.float64)
+    _, _, together = descend(target, left, right, step=0.01, steps=20)
+    _, _, alone = descend(target, left[1], right[1], step=0.01, steps=20)
+    torch.testing.assert_close(together[:, 1], alone)
+    assert factorization_loss(target, left, right).shape == (3,)
+
+
 def test_rejects_bad_numbers():
     with pytest.raises(ValueError, match="positive"):
         saxe_mode(torch.zeros(1), 1.0, 0.0)
