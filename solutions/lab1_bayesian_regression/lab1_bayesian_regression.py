@@ -80,16 +80,14 @@ plt.show()
 # The model is $t = \phi(x)^\top w + \varepsilon$ with $\phi(x) = (1, x)$. Write the map from all inputs at once to the
 # **design matrix** $\Phi$, whose row $n$ is $\phi(x_n)^\top$.
 #
-# | | shape |
-# |---|---|
-# | `x` | (N,) |
-# | returned | (N, 2) |
+# **Shapes.** `x` (N,) → (N, 2).
 #
 # <details><summary>Hint</summary>
 #
 # `torch.stack` puts tensors of equal shape side by side; `torch.ones_like(x)` follows the type and the device of `x`.
 #
 # </details>
+
 
 # %% nbgrader={"grade": false, "grade_id": "q1_1", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def phi_linear(x):
@@ -102,6 +100,8 @@ def phi_linear(x):
 # %% nbgrader={"grade": true, "grade_id": "q1_1_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
 x = torch.tensor([-1.0, 0.0, 2.0], device=device)
 assert matches("phi_linear(x)", phi_linear(x), [[1, -1], [1, 0], [1, 2]], hint="One row per input: (1, x).")
+
+
 ### BEGIN HIDDEN TESTS
 def hidden():
     import numpy as np
@@ -127,6 +127,7 @@ del hidden
 #
 # There is a famous wrong answer to this small question, and we shall see in section 4 what it does to the error bars.
 
+
 # %% nbgrader={"grade": false, "grade_id": "q1_2", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def noise_precision(noise_std):
     """Precision beta of Gaussian noise of standard deviation noise_std."""
@@ -138,6 +139,8 @@ def noise_precision(noise_std):
 # %% nbgrader={"grade": true, "grade_id": "q1_2_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
 hint = "The precision is the inverse of the variance; the factor 1/2 of the exponent is not part of it."
 assert matches("noise_precision(0.5)", noise_precision(0.5), 4.0, hint=hint)
+
+
 ### BEGIN HIDDEN TESTS
 def hidden():
     import numpy as np
@@ -159,11 +162,7 @@ del hidden
 #
 # $$\Sigma^{-1} = \alpha I + \beta\,\Phi^\top\Phi, \qquad m = \beta\,\Sigma\,\Phi^\top t .$$
 #
-# | | shape |
-# |---|---|
-# | `phi` | (N, M), N may be 0 |
-# | `t` | (N,) |
-# | returned | mean (M,), covariance (M, M) |
+# **Shapes.** `phi` (N, M), N may be 0; `t` (N,) → mean (M,), covariance (M, M).
 #
 # <details><summary>Hint</summary>
 #
@@ -171,6 +170,7 @@ del hidden
 # `torch.linalg.inv` will do here; `torch.linalg.cholesky` with `torch.cholesky_inverse` is the better habit.
 #
 # </details>
+
 
 # %% nbgrader={"grade": false, "grade_id": "q1_3", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def posterior(phi, t, alpha, beta):
@@ -193,6 +193,8 @@ answer = posterior(torch.tensor([[1.0, 0.0]], device=device), torch.tensor([2.0]
 hint = "One point at x = 0 says something about the intercept (precision alpha + beta) and nothing about the slope."
 assert matches("covariance after one point", answer[1], [[0.25, 0], [0, 1]], hint=hint)
 assert matches("mean after one point", answer[0], [1.5, 0], hint="The factor beta belongs to the mean, too.")
+
+
 ### BEGIN HIDDEN TESTS
 def hidden():
     import numpy as np
@@ -241,6 +243,7 @@ plt.show()
 # %% [markdown]
 # In JupyterLab, move the slider and look at single points:
 
+
 # %% tags=["demo"]
 def step_by_step(n):
     figure, (left, right) = plt.subplots(1, 2, figsize=style.figsize(1.1, 3.4))
@@ -286,11 +289,8 @@ display(widget)
 #
 # $$\Lambda' = \Lambda + \beta\,\Phi^\top\Phi, \qquad \Lambda' m' = \Lambda\, m + \beta\,\Phi^\top t .$$
 #
-# | | shape |
-# |---|---|
-# | `mean`, `precision` | (M,), (M, M), before |
-# | `phi`, `t` | (N, M), (N,), the new data |
-# | returned | mean (M,), precision (M, M), after |
+# **Shapes.** `mean`, `precision` (M,), (M, M), before; `phi`, `t` (N, M), (N,), the new data → mean (M,), precision (M, M), after.
+
 
 # %% nbgrader={"grade": false, "grade_id": "q1_5", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def update(mean, precision, phi, t, beta):
@@ -309,6 +309,8 @@ assert isinstance(answer, tuple) and len(answer) == 2, "update must return two t
 assert matches("precision after one point", answer[1], [[2, 0], [0, 2]], hint="Precisions add: return no inverse.")
 hint = "Half-way between the old intercept 1 and the observed 3; the slope stays. Is the old mean in the formula?"
 assert matches("mean after one point", answer[0], [2, 1], hint=hint)
+
+
 ### BEGIN HIDDEN TESTS
 def hidden():
     import numpy as np
@@ -352,11 +354,7 @@ print(f"largest difference between 25 updates and one fit: {float(difference):.1
 #
 # The first term is the noise (*aleatoric*), the second our ignorance of the weights (*epistemic*).
 #
-# | | shape |
-# |---|---|
-# | `phi` | (N, M), one row an input |
-# | `mean`, `covariance` | (M,), (M, M) of the weights |
-# | returned | mean (N,), variance (N,) of the targets |
+# **Shapes.** `phi` (N, M), one row an input; `mean`, `covariance` (M,), (M, M) of the weights → mean (N,), variance (N,) of the targets.
 #
 # <details><summary>Hint</summary>
 #
@@ -364,6 +362,7 @@ print(f"largest difference between 25 updates and one fit: {float(difference):.1
 # matrix `phi @ covariance @ phi.T` has what you look for on its diagonal, and a lot that you do not need.
 #
 # </details>
+
 
 # %% nbgrader={"grade": false, "grade_id": "q1_6", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def predict(phi, mean, covariance, beta):
@@ -381,6 +380,8 @@ assert isinstance(answer, tuple) and len(answer) == 2, "predict must return two 
 assert matches("predictive mean", answer[0], [1, 2], hint="The mean is phi m.")
 hint = "Noise 1/beta = 0.25 plus phi' Sigma phi, which is 0.5 and 1.1 here. The variance, not its square root."
 assert matches("predictive variance", answer[1], [0.75, 1.35], hint=hint)
+
+
 ### BEGIN HIDDEN TESTS
 def hidden():
     import numpy as np
@@ -401,6 +402,7 @@ def hidden():
 hidden()
 del hidden
 ### END HIDDEN TESTS
+
 
 # %%
 def as_predictive(mean, variance, beta):
@@ -424,9 +426,16 @@ def show_model(phi_map, data, truth, x, *, alpha, beta, ylim, vlim, title):
 
 
 show_model(
-    phi_linear, (x_line, t_line), toy.line_truth, x_wide,
-    alpha=ALPHA, beta=BETA, ylim=(-6, 6), vlim=(0, 1), title="a line seen on [0, 2]",
-)  # fmt: skip
+    phi_linear,
+    (x_line, t_line),
+    toy.line_truth,
+    x_wide,
+    alpha=ALPHA,
+    beta=BETA,
+    ylim=(-6, 6),
+    vlim=(0, 1),
+    title="a line seen on [0, 2]",
+)
 
 # %% [markdown]
 # ### Question 1.7: why does the variance grow? (1 + 2 points)
@@ -436,11 +445,8 @@ show_model(
 # formula in $x$, $\bar x$, $s^2$, $N$ and $\beta$ alone. Find it. First write it as code (1 point, checked against
 # a fit), then prove it (2 points, read by a person).
 #
-# | | shape |
-# |---|---|
-# | `x_new` | (K,), where we predict |
-# | `x` | (N,), the training inputs |
-# | returned | predictive variance (K,) |
+# **Shapes.** `x_new` (K,), where we predict; `x` (N,), the training inputs → predictive variance (K,).
+
 
 # %% nbgrader={"grade": false, "grade_id": "q1_7", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def variance_of_a_line(x_new, x, beta):
@@ -459,6 +465,8 @@ hint = "Noise 1; 1/N for the height of the line; and a term that vanishes at the
 assert matches("variance at 1 and 3, data at 0 and 2, beta = 1", answer, [1.5, 3.5], hint=hint)
 answer = variance_of_a_line(torch.tensor([1.0, 3.0], device=device), x, 4.0)
 assert matches("the same with beta = 4", answer, [0.375, 0.875], hint="Every term comes from the noise of the targets.")
+
+
 ### BEGIN HIDDEN TESTS
 def hidden():
     import numpy as np
@@ -512,9 +520,16 @@ del hidden
 # %%
 x_hole, t_hole = (v.to(device) for v in toy.hole(20, generator=devices.generator(0)))
 show_model(
-    phi_linear, (x_hole, t_hole), toy.line_truth, torch.linspace(-12, 12, 241, device=device),
-    alpha=ALPHA, beta=BETA, ylim=(-7, 6), vlim=(0, 0.5), title="the same line with a hole",
-)  # fmt: skip
+    phi_linear,
+    (x_hole, t_hole),
+    toy.line_truth,
+    torch.linspace(-12, 12, 241, device=device),
+    alpha=ALPHA,
+    beta=BETA,
+    ylim=(-7, 6),
+    vlim=(0, 0.5),
+    title="the same line with a hole",
+)
 
 # %% [markdown]
 # Where is this model most certain? Is that reasonable, *given what it assumes*? And what would have to change for its
@@ -541,7 +556,7 @@ show_model(
 
 # %%
 ALPHA_SINUS = 0.05
-x_sinus, t_sinus = (v.to(device) for v in toy.sinus(50, generator=devices.generator(0)))
+x_sinus, t_sinus = (v.to(device) for v in toy.sinus(50, generator=devices.generator(1)))
 x_far = torch.linspace(-1, 2, 501, device=device)
 
 # %% [markdown]
@@ -549,10 +564,8 @@ x_far = torch.linspace(-1, 2, 501, device=device)
 #
 # $\phi(x) = (1, x, x^2, \dots, x^D)$ for degree $D$, in this order.
 #
-# | | shape |
-# |---|---|
-# | `x` | (N,) |
-# | returned | (N, D + 1) |
+# **Shapes.** `x` (N,) → (N, D + 1).
+
 
 # %% nbgrader={"grade": false, "grade_id": "q2_1", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def phi_polynomial(x, degree):
@@ -566,6 +579,8 @@ def phi_polynomial(x, degree):
 x = torch.tensor([1.0, 2.0], device=device)
 hint = "Degree D has D + 1 features: the powers 0 to D, the constant first."
 assert matches("phi_polynomial(x, 3)", phi_polynomial(x, 3), [[1, 1, 1, 1], [1, 2, 4, 8]], hint=hint)
+
+
 ### BEGIN HIDDEN TESTS
 def hidden():
     import numpy as np
@@ -587,25 +602,30 @@ del hidden
 
 # %%
 show_model(
-    lambda x: phi_polynomial(x, 9), (x_sinus, t_sinus), toy.sinus_truth, x_far,
-    alpha=ALPHA_SINUS, beta=BETA, ylim=(-3, 5), vlim=(0, 10), title="polynomial of degree 9",
-)  # fmt: skip
+    lambda x: phi_polynomial(x, 9),
+    (x_sinus, t_sinus),
+    toy.sinus_truth,
+    x_far,
+    alpha=ALPHA_SINUS,
+    beta=BETA,
+    ylim=(-3, 5),
+    vlim=(0, 10),
+    title="polynomial of degree 9",
+)
 
 # %% [markdown]
 # ### Question 2.2: Gaussian bumps (1 point)
 #
 # $\phi_j(x) = \exp\bigl(-\frac{(x - \mu_j)^2}{2 s^2}\bigr)$ with centres $\mu_1, \dots, \mu_M$ and width $s$.
 #
-# | | shape |
-# |---|---|
-# | `x`, `centres` | (N,), (M,) |
-# | returned | (N, M) |
+# **Shapes.** `x`, `centres` (N,), (M,) → (N, M).
 #
 # <details><summary>Hint</summary>
 #
 # `x[:, None] - centres[None, :]` holds all differences, by broadcasting.
 #
 # </details>
+
 
 # %% nbgrader={"grade": false, "grade_id": "q2_2", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def phi_gaussian(x, centres, width):
@@ -619,7 +639,11 @@ def phi_gaussian(x, centres, width):
 x, centres = torch.tensor([0.0, 1.0, 2.0], device=device), torch.tensor([0.0, 2.0], device=device)
 e = math.exp(-0.125), math.exp(-0.5)
 hint = "At distance 1 with width 2 the bump is exp(-1/8): the width is squared, times 2, and stands below."
-assert matches("phi_gaussian(x, centres, 2.0)", phi_gaussian(x, centres, 2.0), [[1, e[1]], [e[0], e[0]], [e[1], 1]], hint=hint)
+assert matches(
+    "phi_gaussian(x, centres, 2.0)", phi_gaussian(x, centres, 2.0), [[1, e[1]], [e[0], e[0]], [e[1], 1]], hint=hint
+)
+
+
 ### BEGIN HIDDEN TESTS
 def hidden():
     import math
@@ -643,9 +667,16 @@ del hidden
 CENTRES, WIDTH = torch.arange(9, device=device) / 9, 1 / 9
 
 show_model(
-    lambda x: phi_gaussian(x, CENTRES, WIDTH), (x_sinus, t_sinus), toy.sinus_truth, x_far,
-    alpha=ALPHA_SINUS, beta=BETA, ylim=(-3, 5), vlim=(0.03, 0.08), title="nine Gaussian bumps",
-)  # fmt: skip
+    lambda x: phi_gaussian(x, CENTRES, WIDTH),
+    (x_sinus, t_sinus),
+    toy.sinus_truth,
+    x_far,
+    alpha=ALPHA_SINUS,
+    beta=BETA,
+    ylim=(-3, 5),
+    vlim=(0, 0.3),
+    title="nine Gaussian bumps",
+)
 
 # %% [markdown]
 # ### Question 2.3: far from everything (1 point)
@@ -657,6 +688,7 @@ show_model(
 # - the exponent $p$ in "the predictive variance of a polynomial of degree $D$ grows like $|x|^p$".
 #
 # Both are worth a moment of thought: one of the two models is far too sure of itself exactly where it knows nothing.
+
 
 # %% nbgrader={"grade": false, "grade_id": "q2_3", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def far_from_the_data(alpha, beta, degree):
@@ -679,6 +711,8 @@ line = fit_linear(features.linear(), x_sinus, t_sinus, alpha=0.05, beta=25.0)
 near, far = line.predict(torch.tensor([1e6, 2e6], device=device)).variance.tolist()
 hint = "Doubling x multiplies the variance by 2^p. Which power of x dominates phi' Sigma phi?"
 assert matches("exponent of a line (degree 1)", answer[1], math.log2(far / near), rtol=1e-3, hint=hint)
+
+
 ### BEGIN HIDDEN TESTS
 def hidden():
     import numpy as np
@@ -699,9 +733,9 @@ del hidden
 # %% [markdown]
 # ## 3. Which model do the data support?
 #
-# A polynomial of degree 9 fits better than one of degree 3, always. Does that make it more credible? The **evidence**
-# $p(t \mid \alpha, \beta) = \int p(t \mid w, \beta)\,p(w \mid \alpha)\,dw$ answers: it is the probability that the model gave to the
-# data *before* seeing them, and a model that could explain everything gave little to each.
+# By least squares, a polynomial of degree 9 never fits worse than one of degree 3. Does that make it more credible? The
+# **evidence** $p(t \mid \alpha, \beta) = \int p(t \mid w, \beta)\,p(w \mid \alpha)\,dw$ answers: it is the density that the model
+# gave to the data *before* seeing them, and a model that could explain everything gave little to each.
 #
 # ### Question 3.1: the log evidence (2 points)
 #
@@ -709,10 +743,7 @@ del hidden
 #
 # $$ p(t \mid \alpha, \beta) = \mathcal N\bigl(t;\ 0,\ C\bigr), \qquad C = \tfrac1\beta I + \tfrac1\alpha\Phi\Phi^\top .$$
 #
-# | | shape |
-# |---|---|
-# | `phi`, `t` | (N, M), (N,) |
-# | returned | $\log p(t \mid \alpha, \beta)$ in nats, one number |
+# **Shapes.** `phi`, `t` (N, M), (N,) → $\log p(t \mid \alpha, \beta)$ in nats, one number.
 #
 # <details><summary>Hint</summary>
 #
@@ -720,6 +751,7 @@ del hidden
 # Cholesky factor: the determinant itself under- or overflows. (There is also a form with M x M matrices.)
 #
 # </details>
+
 
 # %% nbgrader={"grade": false, "grade_id": "q3_1", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def log_evidence(phi, t, alpha, beta):
@@ -743,6 +775,8 @@ hint = "Right for alpha = beta = 1 but not here? Then alpha and beta are exchang
 expected = fit_linear(None, phi, t, alpha=2.0, beta=5.0).log_evidence
 answer = log_evidence(phi, t, 2.0, 5.0)
 assert matches("log evidence of three targets, alpha = 2, beta = 5", answer, expected, hint=hint)
+
+
 ### BEGIN HIDDEN TESTS
 def hidden():
     import math
@@ -780,9 +814,11 @@ del hidden
 # fit_linear(features.polynomial(d), x, t, alpha=alpha, beta=beta).log_evidence
 # ```
 
+
 # %% nbgrader={"grade": false, "grade_id": "q3_2", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def best_degree(x, t, degrees, alpha, beta):
     """The entry of the list degrees whose polynomial features have the largest evidence."""
+
     ### BEGIN SOLUTION
     def evidence(degree):
         return float(fit_linear(features.polynomial(degree), x, t, alpha=alpha, beta=beta).log_evidence)
@@ -796,6 +832,8 @@ x = torch.linspace(-1, 1, 20, device=device)
 t = 1 - 2 * x**2 + 0.1 * torch.cos(40 * x)
 hint = "A parabola with small wiggles: the evidence is largest at degree 2. The smallest error would choose degree 8."
 assert matches("best_degree(x, t, [8, 1, 2, 4], ...)", best_degree(x, t, [8, 1, 2, 4], 1.0, 100.0), 2, hint=hint)
+
+
 ### BEGIN HIDDEN TESTS
 def hidden():
     import numpy as np
@@ -841,6 +879,7 @@ del hidden
 #
 # </details>
 
+
 # %% nbgrader={"grade": false, "grade_id": "q3_3", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def fit_hyperparameters(phi, t):
     """The pair alpha, beta that maximises the evidence of the targets t (N,) under phi (N, M)."""
@@ -862,14 +901,16 @@ def fit_hyperparameters(phi, t):
 
 
 # %% nbgrader={"grade": true, "grade_id": "q3_3_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
-phi_check = features.polynomial(3)(x_sinus)
-target = maximize_evidence(None, phi_check, t_sinus)
-answer = fit_hyperparameters(phi_check, t_sinus)
+phi_cubic = features.polynomial(3)(2 * x_sinus - 1)
+target = maximize_evidence(None, phi_cubic, t_sinus)
+answer = fit_hyperparameters(phi_cubic, t_sinus)
 assert isinstance(answer, tuple | list) and len(answer) == 2, "fit_hyperparameters must return two numbers: alpha, beta"
 hint = "(N - gamma) / |t - Phi m|^2, with the m of the current alpha and beta. Did you iterate until nothing changes?"
 assert matches("beta for a cubic", answer[1], target.beta, rtol=1e-2, hint=hint)
 hint = "gamma / m'm, not M / m'm: only the weights that the data determine count. Did you iterate long enough?"
-assert matches("alpha for a cubic", answer[0], target.alpha, rtol=3e-2, hint=hint)
+assert matches("alpha for a cubic", answer[0], target.alpha, rtol=1e-2, hint=hint)
+
+
 ### BEGIN HIDDEN TESTS
 def hidden():
     import math
@@ -905,23 +946,31 @@ del hidden
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# With both in hand, ask the data for the degree, and for the noise that nobody told them:
+# With both in hand, ask the data for the degree, and for the noise that nobody told them. The inputs are first mapped from
+# $[0, 1]$ to $[-1, 1]$: the prior $\mathcal N(0, I/\alpha)$ speaks of the weights of *these* powers, so this is another model
+# than in section 2.
 
 # %%
-degrees = list(range(13))
-fits = [maximize_evidence(features.polynomial(d), x_sinus, t_sinus) for d in degrees]
+u_sinus, degrees = 2 * x_sinus - 1, list(range(13))
+fits = [maximize_evidence(features.polynomial(d), u_sinus, t_sinus) for d in degrees]
 evidences = [float(fit.log_evidence) for fit in fits]
-errors = [float((t_sinus - fit.predict(x_sinus).mean).square().mean()) ** 0.5 for fit in fits]
 winner = max(degrees, key=evidences.__getitem__)
+
+
+def least_squares_error(degree):
+    phi = features.polynomial(degree)(u_sinus)
+    residual = t_sinus - phi @ torch.linalg.lstsq(phi, t_sinus[:, None]).solution[:, 0]
+    return float(residual.square().mean()) ** 0.5
+
 
 figure, (left, right) = plt.subplots(1, 2, figsize=style.figsize(1.3, 3.2))
 left.plot(degrees, evidences, "o-")
-left.axvline(winner, ls="--", color=style.COLORS["orange"], label=f"maximum: degree {winner}")
-left.set(xlabel="degree of the polynomial", ylabel="log evidence (nats)", title="the evidence has a maximum ...")
+left.axvline(winner, ls="--", color=style.COLORS["orange"], label=f"largest: degree {winner}")
+left.set(xlabel="degree of the polynomial", ylabel="log evidence (nats)", title="evidence, alpha and beta maximised")
 left.legend()
-right.plot(degrees, errors, "o-", color=style.COLORS["green"])
+right.plot(degrees, [least_squares_error(d) for d in degrees], "o-", color=style.COLORS["green"])
 right.axhline(NOISE_STD, ls=":", color=style.COLORS["black"], label="true noise")
-right.set(xlabel="degree of the polynomial", ylabel="root mean square error", title="... the training error has none")
+right.set(xlabel="degree of the polynomial", ylabel="root mean square error", title="training error of least squares")
 right.legend()
 plt.show()
 print(f"degree {winner}: estimated noise {fits[winner].beta ** -0.5:.3f}, true noise {NOISE_STD}")
@@ -935,11 +984,7 @@ print(f"degree {winner}: estimated noise {fits[winner].beta ** -0.5:.3f}, true n
 #
 # Return the share of targets inside their central interval of probability `level`, for normal predictive distributions.
 #
-# | | shape |
-# |---|---|
-# | `mean`, `variance`, `t` | (N,) each |
-# | `level` | a number between 0 and 1 |
-# | returned | a number between 0 and 1 |
+# **Shapes.** `mean`, `variance`, `t` (N,) each; `level` a number between 0 and 1 → a number between 0 and 1.
 #
 # <details><summary>Hint</summary>
 #
@@ -947,6 +992,7 @@ print(f"degree {winner}: estimated noise {fits[winner].beta ** -0.5:.3f}, true n
 # `torch.special.ndtri` is the inverse of the normal distribution function.
 #
 # </details>
+
 
 # %% nbgrader={"grade": false, "grade_id": "q4_1", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def coverage(mean, variance, t, level):
@@ -965,6 +1011,8 @@ assert matches("coverage at level 0.95", answer, 0.75, hint=hint)
 answer = coverage(torch.zeros(4, device=device), torch.full((4,), 4.0, device=device), t, 0.5)
 hint = "The 50 % interval is +-0.6745 std: it leaves 25 % on either side, so z belongs to (1 + level) / 2."
 assert matches("coverage at level 0.5", answer, 0.25, hint=hint)
+
+
 ### BEGIN HIDDEN TESTS
 def hidden():
     from statistics import NormalDist
