@@ -126,7 +126,7 @@ class TrustScore:
 
 
 def fit_trust_score(
-    model: nn.Module, x: Tensor, y: Tensor, *, drop: float = 0.0, neighbors: int = 10, batch_size: int = 500
+    model: nn.Module, x: Tensor, y: Tensor, *, drop: float = 0.0, neighbors: int = 10, batch_size: int = 200
 ) -> TrustScore:
     """Keep the training features of each class, without its outliers, to measure distances to. See Jiang et al. 2018.
 
@@ -228,7 +228,7 @@ def fit_confidnet(
     >>> confidnet(torch.randn(5, 2)).shape
     torch.Size([5])
     """
-    features, logits = run_features(model, x, batch_size=500)
+    features, logits = run_features(model, x, batch_size=200)
     target = true_class_probability(logits.softmax(1), y)
     held_out = round(validation * len(x))
     if not 0 < held_out < len(x):
@@ -267,4 +267,4 @@ def fit_confidnet(
             on_epoch=select,
         )
     head.load_state_dict(best)
-    return ConfidNet(model, head.eval(), tuple(losses), losses.index(min(losses)) + 1, 500)
+    return ConfidNet(model, head.eval(), tuple(losses), losses.index(min(losses)) + 1, 200)

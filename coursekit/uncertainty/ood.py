@@ -13,10 +13,10 @@ from torch.nn import functional as F
 from coursekit.nets import evaluation_mode
 from coursekit.predictive import CategoricalPredictive
 from coursekit.uncertainty._checks import check_device, check_labels, check_logits
-from coursekit.uncertainty._model import batches_of, run_features, run_logits
+from coursekit.uncertainty._model import batches_of, frozen, run_features, run_logits
 
 
-def max_softmax(model: nn.Module, x: Tensor, *, batch_size: int = 500) -> Tensor:
+def max_softmax(model: nn.Module, x: Tensor, *, batch_size: int = 200) -> Tensor:
     """(N,) largest softmax probability, in [1/C, 1]. See Hendrycks and Gimpel 2017.
 
     Args:
@@ -33,7 +33,7 @@ def max_softmax(model: nn.Module, x: Tensor, *, batch_size: int = 500) -> Tensor
     return run_logits(model, x, batch_size).softmax(1).amax(1)
 
 
-def energy(model: nn.Module, x: Tensor, *, temperature: float = 1.0, batch_size: int = 500) -> Tensor:
+def energy(model: nn.Module, x: Tensor, *, temperature: float = 1.0, batch_size: int = 200) -> Tensor:
     r"""(N,) minus the free energy, :math:`T\log\sum_c e^{z_c/T}`, in units of the logits. See Liu et al. 2020.
 
     Arguments and errors as in :func:`max_softmax`; ``temperature`` > 0. As T tends to 0 it tends to the largest logit.
@@ -52,7 +52,7 @@ def odin(
     temperature: float = 1000.0,
     epsilon: float | Tensor = 0.0014,
     input_range: tuple[float, float] | None = None,
-    batch_size: int = 500,
+    batch_size: int = 200,
 ) -> Tensor:
     r"""(N,) ODIN: the tempered softmax after a small step of the input that makes it surer (Liang et al. 2018).
 
@@ -102,7 +102,7 @@ def odin(
         return F.log_softmax(check_logits(model(batch)) / temperature, 1).amax(1)
 
     scores = []
-    with evaluation_mode(model), torch.inference_mode(False):
+    with evaluation_mode(model), frozen(model), torch.inference_mode(False):
         for batch in batches:
             moved = batch.detach().clone().requires_grad_()
             with torch.enable_grad():
@@ -140,7 +140,7 @@ class Mahalanobis:
 
 
 def fit_mahalanobis(
-    model: nn.Module, x: Tensor, y: Tensor, *, ridge: float = 1e-6, batch_size: int = 500
+    model: nn.Module, x: Tensor, y: Tensor, *, ridge: float = 1e-6, batch_size: int = 200
 ) -> Mahalanobis:
     r"""Fit one normal law a class, with a covariance they share, to the penultimate features. See Lee et al. 2018.
 

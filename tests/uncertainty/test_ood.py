@@ -66,7 +66,7 @@ def test_the_mode_is_put_back_after_an_error(name, generator):
     model = Breaks().train()
     with pytest.raises(RuntimeError, match="broken"):
         scores(model, inputs(generator), torch.zeros(40, dtype=torch.int64))[name]()
-    assert model.training and model.inner.training
+    assert model.training and model.inner.training and model.inner.weight.requires_grad
     assert not model.inner._forward_pre_hooks
 
 
