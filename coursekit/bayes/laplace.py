@@ -84,9 +84,7 @@ class LaplacePosterior:
             data = self.fit
         else:
             data = -0.5 * self.fit / self.noise_std**2 - self.count * math.log(self.noise_std * math.sqrt(2 * math.pi))
-        # log delta - log(lambda + delta) = -log(1 + lambda / delta), summed without cancellation
-        values = self.curvature.eigenvalues * (self._scale / self.prior_precision)
-        value = data - 0.5 * self.prior_precision * self._norm - 0.5 * float(torch.log1p(values).sum())
+        value = data - 0.5 * self.prior_precision * self._norm - 0.5 * self.curvature.log_det(self._tau)
         return torch.tensor(value, dtype=self.mean.dtype, device=self.mean.device)
 
     def with_prior(self, prior_precision: float) -> "LaplacePosterior":

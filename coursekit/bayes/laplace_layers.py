@@ -239,7 +239,8 @@ def _last_block(model: nn.Module, probe: Tensor) -> list[Block]:
     if not calls:
         raise ValueError('weights="last_layer" needs a model that ends in a Linear layer; it has none')
     name, module, inputs, result = calls[-1]
-    if not torch.equal(result.flatten(), torch.as_tensor(outputs).flatten()) or inputs.ndim != 2:
+    same = isinstance(outputs, Tensor) and torch.equal(result.flatten(), outputs.flatten())
+    if not same or inputs.ndim != 2:
         raise ValueError(
             f"the model must return the output of its last Linear layer ({name!r}) as it is: logits, not "
             "probabilities, one row an input"

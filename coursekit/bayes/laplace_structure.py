@@ -13,6 +13,7 @@ of the negative log-likelihood in the outputs, or an approximation of it. With t
 A posterior covariance is :math:`(H + \tau I)^{-1}`, up to a factor that the caller keeps.
 """
 
+import math
 from collections.abc import Iterable
 from functools import cached_property
 
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from coursekit.bayes.laplace_layers import Block, Trace
 
-_MAX_FULL_BYTES = 2**32
+_MAX_FULL_BYTES = 2**30  # in float64; factorising it takes about three times as much for a moment
 
 
 def check_full_size(parameters: int) -> None:
@@ -39,7 +40,7 @@ class Full:
     def __init__(self, blocks: list[Block], matrix: Tensor):
         self.blocks = blocks
         self.matrix = matrix
-        self._factors: tuple[float, Tensor] | None = None
+        self._factors: tuple[float, Tensor, float] | None = None
         self._own: tuple[float, Tensor] | None = None
 
     @classmethod
@@ -75,6 +76,11 @@ class Full:
     def dense(self) -> Tensor:
         return self.matrix
 
+    def log_det(self, tau: float) -> float:
+        """log det(I + H / tau), from the Cholesky factor of the predictive: no eigenvalues needed."""
+        self._cholesky(tau)
+        return self._factors[2] - len(self.matrix) * math.log(tau)
+
     def variance(self, traces: list[Trace], tau: float) -> Tensor:
         """(N, J) the variances g^T (H + tau)^{-1} g of the traced outputs."""
         if traces[0].gradients is None:  # the last layer: the outputs of class k move with row k of the weights only
@@ -107,7 +113,8 @@ class Full:
                     f"the posterior precision is not positive definite in {self.matrix.dtype}: "
                     "use a float64 model and data, or a larger prior_precision"
                 )
-            self._factors = tau, lower.to(self.matrix.dtype)
+            log_det = 2 * float(lower.diagonal().log().sum())
+            self._factors = tau, lower.to(self.matrix.dtype), log_det
         return self._factors[1]
 
     def _own_blocks(self, tau: float) -> Tensor:
@@ -172,6 +179,10 @@ class Factored:
     def eigenvalues(self) -> Tensor:
         """(P,) in float64."""
         return torch.cat([value.flatten() for value in self.values]).double()
+
+    def log_det(self, tau: float) -> float:
+        """log det(I + H / tau)."""
+        return float(torch.log1p(self.eigenvalues / tau).sum())
 
     def dense(self) -> Tensor:
         """(P, P), block diagonal; for small P."""

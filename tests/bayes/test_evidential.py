@@ -256,6 +256,10 @@ def test_every_device(device):
     p = NormalInverseGammaHead(2).to(device)(torch.ones(3, 2, device=device))
     evidential_regression_loss(p, torch.ones(3, device=device)).backward()
     assert p.interval(0.9)[0].device.type == torch.device(device).type
+    here = random_nig(9)
+    there = EvidentialNormal(*(getattr(here, k).to(device) for k in ("gamma", "nu", "alpha", "beta")))
+    torch.testing.assert_close(there.interval(0.9)[1].cpu(), here.interval(0.9)[1], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(there.log_prob(there.gamma).cpu(), here.log_prob(here.gamma), rtol=1e-9, atol=0)
     assert p.sample(4).means.shape == (4, 3)
     q = DirichletHead(2, 3).to(device)(torch.ones(3, 2, device=device))
     evidential_classification_loss(q, torch.zeros(3, dtype=torch.long, device=device)).backward()

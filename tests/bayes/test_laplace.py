@@ -516,3 +516,13 @@ def test_every_device_gives_the_result_of_the_cpu(device, structure, weights):
     assert result.device.type == torch.device(device).type
     torch.testing.assert_close(result.cpu(), expected.predict(x).mean, rtol=1e-8, atol=1e-10)
     torch.testing.assert_close(there.log_evidence.cpu(), expected.log_evidence, rtol=1e-9, atol=0)
+
+
+def test_tuning_works_with_the_same_numbers_as_the_evidence(regression):
+    """The evidence by Cholesky and the optimum by eigenvalues describe one function, noise included."""
+    model, x, t, _ = regression
+    best = fit_laplace(model, x, t, likelihood="regression", noise_std=None).tune_prior()
+    top = float(best.log_evidence)
+    for prior, noise in ((1.05, 1.0), (0.95, 1.0), (1.0, 1.05), (1.0, 0.95)):
+        options = {"prior_precision": best.prior_precision * prior, "noise_std": best.noise_std * noise}
+        assert float(fit_laplace(model, x, t, likelihood="regression", **options).log_evidence) < top

@@ -185,7 +185,8 @@ def test_law_of_a_linear_output(estimator):
     with torch.no_grad(), drawing(estimator=estimator, generator=gen(2)):
         draws = torch.cat([layer(x) for _ in range(n)])
     mean = x @ layer.weight_mean.T + layer.bias_mean
-    variance = x.square() @ layer.weight_std.square().T + layer.bias_std.square()
+    variance = (x.square() @ layer.weight_std.square().T + layer.bias_std.square()).detach()
+    mean = mean.detach()
     assert float(((draws.mean(0) - mean) / (variance / n).sqrt()).abs().max()) < 4
     assert float(((draws.var(0) / variance - 1) / math.sqrt(2 / n)).abs().max()) < 4
     correlation = draws.T.corrcoef() - torch.eye(3, dtype=D)
@@ -319,10 +320,13 @@ def test_bad_input_is_told(call, message):
 def test_every_device(device, estimator):
     model = nn.Sequential(
         Conv2dVariational(1, 2, 3, estimator=estimator), nn.Flatten(), LinearVariational(8, 3, estimator=estimator)
-    ).to(device)
-    x, y = torch.ones(4, 1, 4, 4, device=device), torch.arange(4, device=device) % 3
+    ).double()
+    kl = kl_divergence(model)
+    model.to(device)
+    x, y = torch.ones(4, 1, 4, 4, device=device, dtype=D), torch.arange(4, device=device) % 3
     bound = elbo(model, x, y, generator=torch.Generator(device).manual_seed(0))
     bound.value.backward()
     assert bound.value.device.type == torch.device(device).type
+    torch.testing.assert_close(bound.kl.detach().cpu(), kl.detach(), rtol=1e-12, atol=0)
     probs = VariationalNetwork(model).predict(x, samples=3).probs
     assert probs.device.type == torch.device(device).type
