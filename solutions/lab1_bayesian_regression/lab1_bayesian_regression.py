@@ -1037,11 +1037,11 @@ del hidden
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# Now the experiment: 4000 worlds drawn from the prior, each with its own line, its own 25 noisy points, and one new target to predict.
+# Now the experiment: 20 000 worlds drawn from the prior, each with its own line, its own 25 noisy points, and one new target to predict.
 # Once with the noise precision of question 1.2, and once with the $\frac{1}{2\sigma^2}$ that many a lecture and lab have used.
 
 # %%
-WORLDS = 4000
+WORLDS = 20_000
 draw = devices.generator(1)
 line_weights = torch.randn(WORLDS, 2, generator=draw) / math.sqrt(ALPHA)
 x_new = 4 * torch.rand(WORLDS, generator=draw) - 1
