@@ -29,7 +29,9 @@ def plain(text: str, *, name_of) -> str:
     >
     > It holds.
     """
-    text = ROLE.sub(lambda m: m["text"] or name_of(m["role"], m["target"]), text)
+    # "Figure %s <label>" waits for a number that only the book knows.
+    words = {True: lambda m: m["text"], False: lambda m: name_of(m["role"], m["target"] or m["with"])}
+    text = ROLE.sub(lambda m: words[bool(m["text"]) and "%s" not in m["text"]](m), text)
     lines, out = text.split("\n"), []
     stack: list[tuple[str, str]] = []
     for line in lines:
@@ -49,7 +51,10 @@ def plain(text: str, *, name_of) -> str:
             continue
         if stack and stack[-1][1] == "quiz":
             line = _quiz_line(line)
-        out.append(_quoted(line, len(stack)))
+        quoted = _quoted(line, len(stack))
+        if stack and not line.strip() and out and out[-1] == quoted:
+            continue
+        out.append(quoted)
     return "\n".join(out).strip()
 
 
