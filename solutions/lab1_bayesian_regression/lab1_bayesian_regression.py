@@ -219,7 +219,7 @@ del hidden
 # %% [markdown]
 # Now watch the posterior contract as the points come in, one by one. The cross is at the true weights $(-0.3, 0.5)$.
 
-# %%
+# %% tags=["demo"]
 BETA = float(noise_precision(NOISE_STD))
 
 
@@ -336,7 +336,7 @@ hidden()
 del hidden
 ### END HIDDEN TESTS
 
-# %%
+# %% tags=["demo"]
 mean, precision = torch.zeros(2, device=device), ALPHA * torch.eye(2, device=device)
 for n in range(len(x_line)):  # one point at a time ...
     mean, precision = update(mean, precision, features.linear()(x_line[n : n + 1]), t_line[n : n + 1], BETA)
@@ -404,7 +404,7 @@ del hidden
 ### END HIDDEN TESTS
 
 
-# %%
+# %% tags=["demo"]
 def as_predictive(mean, variance, beta):
     """Your mean and variance as an object that the plots of the course understand."""
     mean, variance = torch.as_tensor(mean), torch.as_tensor(variance)
@@ -517,7 +517,7 @@ del hidden
 #
 # The same line, now seen on $[-3, -1]$ and on $[1, 3]$, and never in between.
 
-# %%
+# %% tags=["demo"]
 x_hole, t_hole = (v.to(device) for v in toy.hole(20, generator=devices.generator(0)))
 show_model(
     phi_linear,
@@ -600,7 +600,7 @@ hidden()
 del hidden
 ### END HIDDEN TESTS
 
-# %%
+# %% tags=["demo"]
 show_model(
     lambda x: phi_polynomial(x, 9),
     (x_sinus, t_sinus),
@@ -666,6 +666,7 @@ del hidden
 # %%
 CENTRES, WIDTH = torch.arange(9, device=device) / 9, 1 / 9
 
+# %% tags=["demo"]
 show_model(
     lambda x: phi_gaussian(x, CENTRES, WIDTH),
     (x_sinus, t_sinus),
@@ -950,7 +951,7 @@ del hidden
 # $[0, 1]$ to $[-1, 1]$: the prior $\mathcal N(0, I/\alpha)$ speaks of the weights of *these* powers, so this is another model
 # than in section 2.
 
-# %%
+# %% tags=["demo"]
 u_sinus, degrees = 2 * x_sinus - 1, list(range(13))
 fits = [maximize_evidence(features.polynomial(d), u_sinus, t_sinus) for d in degrees]
 evidences = [float(fit.log_evidence) for fit in fits]
@@ -1040,7 +1041,7 @@ del hidden
 # Now the experiment: 20 000 worlds drawn from the prior, each with its own line, its own 25 noisy points, and one new target to predict.
 # Once with the noise precision of question 1.2, and once with the $\frac{1}{2\sigma^2}$ that many a lecture and lab have used.
 
-# %%
+# %% tags=["demo"]
 WORLDS = 20_000
 draw = devices.generator(1)
 line_weights = torch.randn(WORLDS, 2, generator=draw) / math.sqrt(ALPHA)
