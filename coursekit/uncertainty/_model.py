@@ -1,8 +1,5 @@
 """A model seen from outside: run in evaluation mode, a batch at a time, and left as it was."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 
@@ -23,22 +20,6 @@ def run_features(model: nn.Module, x: Tensor, batch_size: int) -> tuple[Tensor, 
     with evaluation_mode(model):
         features, logits = zip(*(features_and_outputs(model, batch) for batch in batches), strict=True)
     return torch.cat(features), check_logits(torch.cat(logits))
-
-
-@contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """No parameter asks for a gradient; afterwards those that did ask again.
-
-    ``autograd.grad`` with respect to the input alone still computes the weight gradients of convolutions otherwise.
-    """
-    asking = [p for p in model.parameters() if p.requires_grad]
-    try:
-        for p in asking:
-            p.requires_grad_(False)
-        yield
-    finally:
-        for p in asking:
-            p.requires_grad_(True)
 
 
 def batches_of(model: nn.Module, x: Tensor, batch_size: int) -> tuple[Tensor, ...]:

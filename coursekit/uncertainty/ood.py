@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from coursekit.nets import evaluation_mode
 from coursekit.predictive import CategoricalPredictive
 from coursekit.uncertainty._checks import check_device, check_labels, check_logits
-from coursekit.uncertainty._model import batches_of, frozen, run_features, run_logits
+from coursekit.uncertainty._model import batches_of, run_features, run_logits
 
 
 def max_softmax(model: nn.Module, x: Tensor, *, batch_size: int = 200) -> Tensor:
@@ -102,7 +102,7 @@ def odin(
         return F.log_softmax(check_logits(model(batch)) / temperature, 1).amax(1)
 
     scores = []
-    with evaluation_mode(model), frozen(model), torch.inference_mode(False):
+    with evaluation_mode(model), torch.inference_mode(False):
         for batch in batches:
             moved = batch.detach().clone().requires_grad_()
             with torch.enable_grad():
