@@ -6,7 +6,7 @@ c.CourseDirectory.course_id = "mathematics-of-deep-learning"
 c.CourseDirectory.source_directory = "solutions"
 c.CourseDirectory.release_directory = "labs"
 # nbgrader copies whatever lies beside a source notebook to students and into graded folders: never the text source.
-c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc", "__pycache__", ".pytest_cache", "*.py", "*.lock", "*.png"]
+c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc", "__pycache__", ".pytest_cache", "*.py", "*.lock", "*.png", "*.md"]
 
 c.ClearSolutions.code_stub = {
     "python": "# YOUR CODE HERE\n"
