@@ -54,6 +54,11 @@ def prepare(settings: dict) -> None:
     os.umask(0o077)
 
 
+def finish() -> None:
+    """Remove the scratch folder of the run, also when the runner was killed and cannot."""
+    _remove(State.settings["folder"])
+
+
 def work(connection: socket.socket) -> None:
     """Grade the submission that the request holds and answer with its result."""
     os.setsid()

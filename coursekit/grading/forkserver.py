@@ -3,8 +3,8 @@
     python -m coursekit.grading.forkserver SOCKET MODULE:FUNCTION [JSON]
 
 The server imports MODULE, calls `MODULE.prepare(JSON)`, then forks a child for each connection to SOCKET, and the child
-calls FUNCTION(connection) and exits. The server itself reads nothing from any connection. It ends, and its children
-with it, when its standard input closes: whoever started it has died.
+calls FUNCTION(connection) and exits. The server itself reads nothing from any connection. When its standard input
+closes, whoever started it has died: it ends its children, calls `MODULE.finish()` and ends.
 """
 
 import contextlib
@@ -108,23 +108,32 @@ def serve(address: str, function) -> None:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(address)
     listener.listen(128)
-    signal.signal(signal.SIGCHLD, _reap)
+    children: set[int] = set()
+    signal.signal(signal.SIGCHLD, lambda *_: _reap(children))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runner, which closes us
     print("ready", flush=True)
     while True:
         ready, _, _ = select.select([listener, sys.stdin], [], [])
         if sys.stdin in ready:
-            return
+            break
         connection, _ = listener.accept()
-        if os.fork() == 0:
+        pid = os.fork()
+        if pid == 0:
             _child(listener, connection, function)
+        children.add(pid)
         connection.close()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for pid in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
 
 
-def _reap(*_) -> None:
+def _reap(children: set[int]) -> None:
     with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG) != (0, 0):
-            pass
+        while (pid := os.waitpid(-1, os.WNOHANG)[0]) != 0:
+            children.discard(pid)
 
 
 def _child(listener: socket.socket, connection: socket.socket, function) -> None:
@@ -151,6 +160,7 @@ def main() -> None:
     module = importlib.import_module(module_name)
     module.prepare(json.loads(settings))
     serve(address, getattr(module, name))
+    module.finish()
 
 
 if __name__ == "__main__":

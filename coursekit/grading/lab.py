@@ -7,6 +7,7 @@ import ast
 import io
 import json
 import logging
+import shutil
 import sqlite3
 import tempfile
 import zipfile
@@ -128,7 +129,10 @@ def _build(course: Course, lab: str, notebook: str, files: dict[str, bytes], key
     from nbgrader.api import Gradebook
     from nbgrader.converters import GenerateAssignment
 
-    with tempfile.TemporaryDirectory(prefix="ck-lab-") as scratch:
+    course.work.mkdir(parents=True, exist_ok=True)
+    for left in course.work.glob("scratch-*"):  # of a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="scratch-", dir=course.work) as scratch:
         source = Path(scratch, "source", lab)
         source.mkdir(parents=True)
         (source / f"{lab}.ipynb").write_text(notebook, encoding="utf-8")

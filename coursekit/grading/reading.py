@@ -34,7 +34,7 @@ def read_notebook(data: bytes) -> dict:
         ) from None
     if not isinstance(raw, dict):
         raise Rejected(f"the file is no notebook: it holds a JSON {type(raw).__name__}")
-    return _clean(_to_format_4(raw))
+    return _clean(_to_format_4(raw, text))
 
 
 def _decode(data: bytes) -> str:
@@ -49,7 +49,7 @@ def _decode(data: bytes) -> str:
         ) from None
 
 
-def _to_format_4(raw: dict) -> dict:
+def _to_format_4(raw: dict, text: str) -> dict:
     import nbformat
 
     version = raw.get("nbformat")
@@ -64,7 +64,7 @@ def _to_format_4(raw: dict) -> dict:
             f"the notebook is in format {version}, which is not known; save it in format 4, hand it in again"
         )
     try:
-        return json.loads(json.dumps(nbformat.convert(nbformat.from_dict(raw), 4)))
+        return json.loads(json.dumps(nbformat.reads(text, as_version=4)))
     except Exception as error:
         raise Rejected(f"the notebook is in format {version} and cannot be converted: {error}") from None
 

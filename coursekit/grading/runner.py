@@ -1,29 +1,27 @@
-"""Grade a class: N submissions at a time, each result kept the moment it exists, imported by one writer.
+"""Grade a class: several submissions at a time, each result kept the moment it exists, imported by one writer.
 
 What is done is known by keys of content, never by what happens to lie about: a run that was killed at any moment is
 simply started again.
 """
 
 import base64
+import json
 import os
-import select
 import sys
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import distributions
 from pathlib import Path
 
 from . import gradebook, intake
 from .account import Row
-from .box.levels import Level
 from .course import Course, Student, read_roster
 from .files import append_line, digest, read_json, write_atomically
 from .intake import Submission
 from .lab import FORMAT, Bundle
 from .limits import Limits
-from .workshop import Lost, Workshop
 
 OUR_ATTEMPTS = 3  # a failure of the grader is tried again; the student's own are not
 
@@ -38,14 +36,13 @@ class Paper:
     attempts: int = 0
     retried: bool = False
     result: dict | None = None
-    slots: list[int] = field(default_factory=list)
 
 
 class Runner:
-    """One run of one lab. `run()` returns a row for each student."""
+    """One run of one lab. `run()` returns a row for each student; `open_pool()` opens what does the work."""
 
-    def __init__(self, course: Course, bundle: Bundle, limits: Limits, level: Level, *, jobs: int, report=None):
-        self.course, self.bundle, self.limits, self.level, self.jobs = course, bundle, limits, level, jobs
+    def __init__(self, course: Course, bundle: Bundle, limits: Limits, open_pool, *, report=None):
+        self.course, self.bundle, self.limits, self.open_pool = course, bundle, limits, open_pool
         self.report = report or (lambda *_: None)
         self.results = course.work / "results" / bundle.lab
         self.history = course.work / "history.jsonl"
@@ -101,21 +98,17 @@ class Runner:
         if not papers:
             return
         waiting, running, done = deque(papers), {}, 0
-        hidden = (str(self.course.root), str(self.course.kit))
         began = time.monotonic()
-        with Workshop(self.bundle, self.limits, self.level, hidden=hidden, jobs=self.jobs) as workshop:
-            free = deque(range(max(1, self.jobs)))
+        with self.open_pool() as pool:
             while waiting or running:
-                while waiting and free:
-                    paper, slot = waiting.popleft(), free.popleft()
-                    running[workshop.submit(task(paper.submission, slot))] = (paper, slot)
+                while waiting and len(running) < pool.capacity:
+                    paper = waiting.popleft()
                     paper.attempts += 1
-                for job, result in _finished(running):
-                    paper, slot = running.pop(job)
-                    free.append(slot)
+                    running[pool.submit(task(paper.submission), f"{paper.key}-{paper.attempts}")] = paper
+                for job, result in pool.finished(list(running)):
+                    paper = running.pop(job)
                     self._note(paper, result)
-                    again = self._again(paper, result)
-                    if again:
+                    if self._again(paper, result):
                         waiting.append(paper)
                         continue
                     self._keep(paper, paper.result if paper.result and result["ours"] else result)
@@ -175,37 +168,13 @@ class Runner:
         )
 
 
-def task(submission: Submission, slot: int) -> dict:
+def task(submission: Submission) -> dict:
     """What a worker needs to grade a submission, as plain data."""
     files = {name: base64.b64encode(data).decode() for name, data in submission.files.items()}
-    return {"notebook": base64.b64encode(submission.notebook).decode(), "files": files, "slot": slot}
-
-
-def _finished(running: dict) -> list[tuple]:
-    """Wait for the next results; a job past its deadline, or whose process died, ends as a failure of ours."""
-    ready, _, _ = select.select(list(running), [], [], 1.0)
-    finished = []
-    for job in ready:
-        try:
-            result = job.advance()
-        except Lost as lost:
-            result = _lost(str(lost))
-        if result is not None:
-            finished.append((job, result))
-    for job in running:
-        if time.monotonic() > job.deadline and job not in ready:
-            job.end()
-            finished.append((job, _lost("it did not end by itself and was stopped")))
-    return finished
-
-
-def _lost(reason: str) -> dict:
-    return {"status": "review", "reason": reason, "flags": [reason], "ours": True, "wall_s": 0.0}
+    return {"notebook": base64.b64encode(submission.notebook).decode(), "files": files}
 
 
 def _json(result: dict) -> str:
-    import json
-
     return json.dumps(result, ensure_ascii=False, sort_keys=True)
 
 

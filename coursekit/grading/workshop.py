@@ -1,7 +1,9 @@
 """The two fork servers that grade a lab: one has nbgrader imported, the other what the lab's kernels import."""
 
 import contextlib
+import itertools
 import os
+import select
 import shutil
 import signal
 import tempfile
@@ -18,6 +20,11 @@ from .limits import Limits
 
 class Lost(Exception):
     """The process that graded a submission ended without an answer, or had to be ended."""
+
+
+def lost(reason: str) -> dict:
+    """The result of a submission that we failed to grade; the runner tries it again."""
+    return {"status": "review", "reason": reason, "flags": [reason], "ours": True, "wall_s": 0.0}
 
 
 class Job:
@@ -58,10 +65,11 @@ class Job:
 
 
 class Workshop:
-    """A context in which submissions of one lab are graded at one sandbox level."""
+    """A context in which submissions of one lab are graded at one sandbox level, `capacity` of them at a time."""
 
     def __init__(self, bundle: Bundle, limits: Limits, level: Level, *, hidden: tuple[str, ...] = (), jobs: int = 1):
-        self.bundle, self.limits, self.level, self.hidden, self.jobs = bundle, limits, level, hidden, jobs
+        self.bundle, self.limits, self.level, self.hidden, self.capacity = bundle, limits, level, hidden, jobs
+        self.slots = itertools.count()
 
     def __enter__(self) -> "Workshop":
         self.folder = tempfile.mkdtemp(prefix="ck-", dir="/tmp")  # short: socket paths have at most 107 bytes
@@ -86,8 +94,8 @@ class Workshop:
         nursery = f"{self.folder}/kernels"
         prefix = []
         if self.level.name == "A":
-            memory = self.jobs * (self.limits.memory_mb + 3 * self.limits.disk_mb) + 1024
-            prefix = scope(memory, self.jobs * self.limits.processes + 64)
+            memory = self.capacity * (self.limits.memory_mb + 3 * self.limits.disk_mb) + 1024
+            prefix = scope(memory, self.capacity * self.limits.processes + 64)
         kernel_env = {**kernel.environment(HOME), **cache, "PATH": os.environ.get("PATH", "/usr/bin:/bin")}
         kernel_env |= {k: v for k, v in os.environ.items() if k in ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")}
         self.servers.append(
@@ -107,22 +115,31 @@ class Workshop:
         for server in self.servers:
             server.wait_ready()
 
-    def submit(self, task: dict) -> Job:
+    def submit(self, task: dict, key: str = "") -> Job:
         """Begin to grade a submission."""
-        seconds = {**self.limits.to_dict(), **task.get("limits", {})}["total_seconds"]
-        return Job(self.engines, task, deadline=1.5 * seconds + 60)
+        return Job(self.engines, {**task, "slot": next(self.slots)}, deadline=1.5 * self.limits.total_seconds + 60)
+
+    def finished(self, running: list[Job], *, wait: float = 1.0) -> list[tuple[Job, dict]]:
+        """Jobs that have ended, waiting a little for one; a job past its deadline is ended, and lost."""
+        ready, _, _ = select.select(running, [], [], wait)
+        ended = []
+        for job in running:
+            try:
+                result = job.advance() if job in ready else None
+            except Lost as error:
+                result = lost(str(error))
+            if result is None and time.monotonic() > job.deadline:
+                job.end()
+                result = lost("it did not end by itself and was stopped")
+            if result is not None:
+                ended.append((job, result))
+        return ended
 
     def grade(self, task: dict) -> dict:
         """Grade one submission and wait for it."""
         job = self.submit(task)
         while True:
-            job.connection.settimeout(max(0.1, job.deadline - time.monotonic()))
-            try:
-                result = job.advance()
-            except TimeoutError:
-                job.end()
-                raise Lost("it did not end by itself") from None
-            if result is not None:
+            for _, result in self.finished([job]):
                 return result
 
     def __exit__(self, *_) -> None:

@@ -33,6 +33,10 @@ def prepare(settings: dict) -> None:
     gc.freeze()  # children do not touch, and so do not copy, what is there already
 
 
+def finish() -> None:
+    """Nothing is left behind: kernels end with their boxes."""
+
+
 def environment(home: str) -> dict[str, str]:
     """All that a kernel finds in its environment."""
     one = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS", "NUMEXPR")}
@@ -107,7 +111,10 @@ def _become_kernel(home: str, sockets: str, connection_info: dict) -> None:
         from ipykernel.kernelapp import IPKernelApp
 
         options = ["--HistoryManager.hist_file=:memory:", "--InteractiveShellApp.ignore_cwd=True"]
-        IPKernelApp.launch_instance(argv=["-f", str(file), *options])
+        app = IPKernelApp.instance()
+        app.initialize(["-f", str(file), *options])
+        file.unlink()  # it holds the kernel's key
+        app.start()
     finally:
         os._exit(1)
 

@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 
@@ -24,11 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 if everybody is graded or rejected; 2 if somebody is in review, 3 if missing, 1 if nothing could be done."""
     from ..account import exit_code, summary, write_grades
-    from ..box import levels
+    from ..cluster import ClusterPool
     from ..course import Course, CourseError
     from ..files import Busy, lock
     from ..lab import load
     from ..runner import Runner, default_jobs
+    from ..workshop import Workshop
 
     began = time.monotonic()
     try:
@@ -39,25 +41,46 @@ def run(args: argparse.Namespace) -> int:
         if not submitted.is_dir():
             where = f"<student>/{args.lab}/{args.lab}.ipynb"
             raise CourseError(f"there is no folder {submitted}; put submissions there as {where}")
-        level = levels.probe()
-        print(f"sandbox level {level.name}: {levels.MEANING[level.name]}", file=sys.stderr)
-        if not level.sandboxed and not args.allow_unsandboxed:
-            raise CourseError(
-                "this machine has no sandbox (" + "; ".join(level.tried) + "); `coursekit doctor` says how to get one, "
-                "--allow-unsandboxed grades without"
-            )
         with lock(course.work / "lock"):
             bundle = load(course, args.lab)
-            jobs = args.jobs or default_jobs()
-            runner = Runner(course, bundle, course.limits, level, jobs=jobs, report=progress())
+            limits = course.limits
+            if args.cluster:
+                floor = "D" if args.allow_unsandboxed else "B"
+                open_pool = partial(ClusterPool, args.cluster, bundle, limits, floor=floor)
+                where = f"cluster {args.cluster}, sandbox level {floor} or better"
+            else:
+                level = sandbox(args.allow_unsandboxed)
+                hidden = (str(course.root), str(course.kit), str(submitted.resolve()))
+                jobs = args.jobs or default_jobs()
+                open_pool = partial(Workshop, bundle, limits, level, hidden=hidden, jobs=jobs)
+                where = f"sandbox level {level.name}"
+            runner = Runner(course, bundle, limits, open_pool, report=progress())
             rows = runner.run(submitted, args.roster)
             write_grades(course.root / "grades" / f"{args.lab}.csv", rows)
     except (CourseError, Busy, ValueError) as error:
         print(f"coursekit autograde: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\ncoursekit autograde: stopped; what was graded is kept, run it again to go on", file=sys.stderr)
+        return 130
     print(summary(rows))
-    print(f"sandbox level {level.name}, {time.monotonic() - began:.1f} s; grades/{args.lab}.csv")
+    print(f"{where}, {time.monotonic() - began:.1f} s; grades/{args.lab}.csv")
     return exit_code(rows)
+
+
+def sandbox(allow_unsandboxed: bool):
+    """The sandbox level of this machine, said aloud; an error if there is none and that was not allowed."""
+    from ..box import levels
+    from ..course import CourseError
+
+    level = levels.probe()
+    print(f"sandbox level {level.name}: {levels.MEANING[level.name]}", file=sys.stderr)
+    if not level.sandboxed and not allow_unsandboxed:
+        raise CourseError(
+            f"this machine has no sandbox ({'; '.join(level.tried)}); `coursekit doctor` says how to get one, "
+            "--allow-unsandboxed grades without"
+        )
+    return level
 
 
 def progress():

@@ -4,6 +4,7 @@ import argparse
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 SUBCONFIG = """# The sample class: the course's settings, with this folder's submissions and gradebook.
@@ -46,14 +47,14 @@ def _one(args: argparse.Namespace, kit: Path, folder: Path, lab: str) -> int:
 
     from .. import sample
     from ..account import write_grades
-    from ..box import levels
-    from ..course import Course, CourseError
+    from ..course import Course
     from ..export import FORMATS, export_lab
     from ..feedback import write_feedback
     from ..files import lock, write_atomically
     from ..lab import load
     from ..runner import Runner, default_jobs
-    from .autograde import progress
+    from ..workshop import Workshop
+    from .autograde import progress, sandbox
 
     began = time.monotonic()
     built = release.build(kit, lab)
@@ -65,13 +66,13 @@ def _one(args: argparse.Namespace, kit: Path, folder: Path, lab: str) -> int:
     if not (folder / "nbgrader_config.py").is_file() and folder.parent == kit:
         write_atomically(folder / "nbgrader_config.py", SUBCONFIG)
     course = Course.open(folder, kit)
-    level = levels.probe()
-    if not level.sandboxed and not args.allow_unsandboxed:
-        raise CourseError(f"no sandbox ({'; '.join(level.tried)}); see `coursekit doctor`, or use --allow-unsandboxed")
+    level = sandbox(args.allow_unsandboxed)
     limits = replace(course.limits, cell_seconds=args.cell_seconds)
     jobs = args.jobs or default_jobs()
     with lock(course.work / "lock", wait=60):
-        rows = Runner(course, load(course, lab), limits, level, jobs=jobs, report=progress()).run(folder / "submitted")
+        bundle = load(course, lab)
+        open_pool = partial(Workshop, bundle, limits, level, hidden=(str(folder), str(kit)), jobs=jobs)
+        rows = Runner(course, bundle, limits, open_pool, report=progress()).run(folder / "submitted")
         write_grades(folder / "grades" / f"{lab}.csv", rows)
         pages, _ = write_feedback(course, lab, jobs=jobs)
         for form in FORMATS:
