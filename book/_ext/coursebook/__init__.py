@@ -15,4 +15,4 @@ def setup(app):
 
     for part in (quiz, evidence, labs, notebook, proofs, offline):
         part.setup(app)
-    return {"version": "1", "env_version": 3, "parallel_read_safe": True, "parallel_write_safe": True}
+    return {"version": "1", "env_version": 4, "parallel_read_safe": True, "parallel_write_safe": True}

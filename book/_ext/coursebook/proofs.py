@@ -1,9 +1,12 @@
-"""Proofs as sphinx-proof leaves them all carry the id "proof"; ids must be unique, so they become a class here."""
+"""Ids must be unique on a page: those that sphinx-proof and sphinx-exercise repeat become classes here."""
 
 from docutils import nodes
 
+REPEATED = {"proof-content", "exercise-content", "solution-content"}
+
 
 def mark(app, doctree):
+    """A proof says so in a word of its own, and carries a class."""
     for node in doctree.findall(lambda n: isinstance(n, nodes.Element) and n.get("ids") == ["proof"]):
         node["ids"] = []
         node["classes"] = ["proof-text"]
@@ -12,5 +15,15 @@ def mark(app, doctree):
             text.parent.replace(text, [nodes.inline("", "Proof.", classes=["proof-word"]), nodes.Text(text[6:])])
 
 
+def unique(app, doctree, docname):
+    """The inner boxes of theorems, exercises and solutions all have one name."""
+    for node in doctree.findall(nodes.section):
+        repeated = REPEATED.intersection(node["ids"])
+        if repeated:
+            node["ids"] = [name for name in node["ids"] if name not in repeated]
+            node["classes"] += sorted(repeated)
+
+
 def setup(app):
     app.connect("doctree-read", mark)
+    app.connect("doctree-resolved", unique, priority=900)
