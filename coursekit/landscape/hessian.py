@@ -305,5 +305,5 @@ def _normal(operator: CurvatureOperator, generator: torch.Generator | None) -> T
 def _signs(operator: CurvatureOperator, count: int, generator: torch.Generator | None) -> Tensor:
     like = operator.like
     device = like.device if generator is None else generator.device
-    bits = torch.randint(0, 2, (operator.size, count), device=device, generator=generator)
-    return bits.to(like).mul_(2).sub_(1)
+    bits = torch.randint(0, 2, (count, operator.size), device=device, generator=generator)
+    return bits.to(like).mul_(2).sub_(1).T

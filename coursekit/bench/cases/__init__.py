@@ -1,0 +1,1 @@
+"""The rows, by part of the kit. Peers are imported only by the functions that prepare their calls."""
