@@ -76,25 +76,29 @@ def rademacher(
     *,
     draws: int | None = None,
     generator: torch.Generator | None = None,
+    device: torch.device | str | None = None,
 ) -> tuple[float, float]:
     """Empirical Rademacher average (1/n) E sup_f sum_i eps_i f(x_i) of a class, and its standard error.
 
     ``supremum`` maps signs (S, n), float64, to sup_f sum_i eps_i f(x_i) (S,): for {w . x : ||w|| <= M} it is
     ``lambda e: M * (e @ x).norm(dim=1)``, for a finite class with values V (K, n) ``lambda e: (e @ V.T).amax(1)``.
-    With ``draws=None`` the mean runs over all 2^n signs and the standard error is 0.
+    With ``draws=None`` the mean runs over all 2^n signs and the standard error is 0. The signs live on ``device``, by
+    default that of the generator, or the CPU.
 
     Raises ValueError if all signs are asked for more than 20 points, or a shape is wrong.
 
     >>> rademacher(lambda e: e.abs().sum(1), 3)  # a class that fits all signs
     (1.0, 0.0)
     """
+    if device is None:
+        device = generator.device if generator else "cpu"
     if draws is None:
         if not 1 <= points <= 20:
             raise ValueError(f"the mean over all signs needs 1 to 20 points, got {points}; give draws=")
-        bits = torch.arange(2**points)[:, None] >> torch.arange(points) & 1
+        bits = torch.arange(2**points, device=device)[:, None] >> torch.arange(points, device=device) & 1
         signs = 1.0 - 2.0 * bits.double()
     else:
-        bits = torch.randint(2, (draws, points), generator=generator, device=generator.device if generator else None)
+        bits = torch.randint(2, (draws, points), generator=generator, device=device)
         signs = 1.0 - 2.0 * bits.double()
     values = supremum(signs)
     if values.shape != (len(signs),):
