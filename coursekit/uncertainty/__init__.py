@@ -1,0 +1,83 @@
+"""From a predictive or a model to a score, and from the score to a metric: does the model know what it does not?"""
+
+from coursekit.uncertainty.calibration import (
+    Reliability,
+    adaptive_reliability,
+    brier_score,
+    calibrated_ece,
+    classwise_ece,
+    fit_temperature,
+    negative_log_likelihood,
+    reliability,
+)
+from coursekit.uncertainty.detection import (
+    DetectionMetrics,
+    RiskCoverage,
+    chance_aupr,
+    detection_metrics,
+    risk_coverage,
+)
+from coursekit.uncertainty.failure import (
+    ConfidNet,
+    FailureMetrics,
+    TrustScore,
+    confidence_scores,
+    failure_metrics,
+    fit_confidnet,
+    fit_trust_score,
+    max_class_probability,
+    true_class_probability,
+)
+from coursekit.uncertainty.ood import (
+    Mahalanobis,
+    energy,
+    fit_mahalanobis,
+    max_softmax,
+    negative_mutual_information,
+    odin,
+)
+from coursekit.uncertainty.regression import (
+    calibration_curve,
+    coverage,
+    crps,
+    crps_gaussian,
+    pit,
+    sharpness,
+)
+
+__all__ = [
+    "ConfidNet",
+    "DetectionMetrics",
+    "FailureMetrics",
+    "Mahalanobis",
+    "Reliability",
+    "RiskCoverage",
+    "TrustScore",
+    "adaptive_reliability",
+    "brier_score",
+    "calibrated_ece",
+    "calibration_curve",
+    "chance_aupr",
+    "classwise_ece",
+    "confidence_scores",
+    "coverage",
+    "crps",
+    "crps_gaussian",
+    "detection_metrics",
+    "energy",
+    "failure_metrics",
+    "fit_confidnet",
+    "fit_mahalanobis",
+    "fit_temperature",
+    "fit_trust_score",
+    "max_class_probability",
+    "max_softmax",
+    "negative_log_likelihood",
+    "negative_mutual_information",
+    "odin",
+    "pit",
+    "reliability",
+    "risk_coverage",
+    "sharpness",
+    "true_class_probability",
+]

@@ -1,5 +1,7 @@
 """A model seen from outside: run in evaluation mode, a batch at a time, and left as it was."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -22,8 +24,8 @@ def run_features(model: nn.Module, x: Tensor, batch_size: int) -> tuple[Tensor, 
     return torch.cat(features), check_logits(torch.cat(logits))
 
 
-def batches_of(model: nn.Module, x: Tensor, batch_size: int) -> tuple[Tensor, ...]:
-    """Inputs in batches, after a look at them."""
+def batches_of(model: nn.Module, x: Tensor, batch_size: int) -> Iterator[Tensor]:
+    """Copies of the inputs in batches, after a look at them; to be run through in evaluation mode."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
         raise TypeError(f"x must be a floating-point tensor of inputs (N, ...), got {describe(x)}")
     if x.ndim == 0 or len(x) == 0:
@@ -35,4 +37,22 @@ def batches_of(model: nn.Module, x: Tensor, batch_size: int) -> tuple[Tensor, ..
         raise ValueError("x holds NaN or infinity")
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: at least one input at a time")
-    return x.split(batch_size)
+    return _batches(model, x, batch_size)
+
+
+def _batches(model: nn.Module, x: Tensor, batch_size: int) -> Iterator[Tensor]:
+    layout = torch.contiguous_format
+    if x.ndim == 4 and x.device.type == "cpu" and _takes_channels_last(model, x[:1]):
+        layout = torch.channels_last  # pooling is several times faster then, a small network nearly twice
+    for batch in x.split(batch_size):
+        yield batch.detach().clone(memory_format=layout)
+
+
+def _takes_channels_last(model: nn.Module, x: Tensor) -> bool:
+    """Whether the model runs on images in this layout; one that flattens by ``view`` does not."""
+    try:
+        with torch.no_grad():
+            model(x.clone(memory_format=torch.channels_last))
+    except RuntimeError:  # an error of the model itself comes again in the plain layout
+        return False
+    return True

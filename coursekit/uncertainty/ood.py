@@ -103,11 +103,10 @@ def odin(
 
     scores = []
     with evaluation_mode(model), torch.inference_mode(False):
-        for batch in batches:
-            moved = batch.detach().clone().requires_grad_()
+        for moved in batches:  # copies: they may be moved in place, which keeps their layout in memory
             with torch.enable_grad():
-                (gradient,) = torch.autograd.grad(temperature * score(moved).sum(), moved)
-            moved = moved.detach() + epsilon * gradient.sign()
+                (gradient,) = torch.autograd.grad(temperature * score(moved.requires_grad_()).sum(), moved)
+            moved = moved.detach().add_(epsilon * gradient.sign())
             if input_range is not None:
                 moved = moved.clamp_(*input_range)
             with torch.no_grad():

@@ -60,6 +60,12 @@ def test_confidence_scores_agree_that_larger_is_surer():
     assert float(scores["variation ratio"][1]) == pytest.approx(2 / 3)
 
 
+def test_entropy_is_that_of_the_mean_not_the_mean_of_entropies():
+    # a snapshot of torch-uncertainty called the mean entropy of the members the entropy: 0 here, where it is log 2
+    differ = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])
+    assert float(confidence_scores(CategoricalPredictive(differ))["entropy"]) == pytest.approx(-math.log(2))
+
+
 def test_variation_ratio_of_members_first(generator):
     # torch-uncertainty 0.13 documents (B, N, C) and computes on (N, B, C): three numbers for two inputs
     probs = torch.tensor([[[0.6, 0.4], [0.1, 0.9]], [[0.7, 0.3], [0.8, 0.2]], [[0.2, 0.8], [0.7, 0.3]]])

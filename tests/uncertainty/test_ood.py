@@ -86,6 +86,28 @@ def test_scores_within_no_grad(context, generator):
             torch.testing.assert_close(call(), expected, rtol=0, atol=0)
 
 
+class Views(nn.Module):
+    """Images through a convolution, flattened by ``view``, which takes one memory layout only."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution, self.linear = nn.Conv2d(1, 2, 3), nn.Linear(2 * 9, 3)
+
+    def forward(self, x):
+        return self.linear(self.convolution(x).view(len(x), -1))
+
+
+def test_images_in_any_layout_through_any_model(generator, device):
+    views = Views().to(device=device, dtype=torch.float64)
+    reshapes = nn.Sequential(views.convolution, nn.Flatten(), views.linear)
+    x = torch.rand(9, 1, 5, 5, generator=generator, dtype=torch.float64).to(device)
+    y = torch.arange(9, device=device) % 3
+    for layout in (torch.contiguous_format, torch.channels_last):
+        for name, call in scores(reshapes, x.clone(memory_format=layout), y).items():
+            torch.testing.assert_close(call(), scores(views, x, y)[name](), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(max_softmax(reshapes, x), reshapes(x).softmax(1).amax(1).detach())
+
+
 def test_max_softmax_and_energy_by_definition(generator, device):
     model, x = network(device), inputs(generator, device=device)
     z = model(x).detach()
@@ -171,7 +193,7 @@ def test_odin_stays_within_the_input_range(generator, device):
 
     class Watch(nn.Module):
         def forward(self, x):
-            seen.append(x.detach())
+            seen.append(x.detach().clone())
             return torch.stack([x.sum(1), -x.sum(1)], 1)
 
     x = torch.tensor([[0.0, 0.999, 0.5], [1.0, 0.001, 0.2]], device=device)
