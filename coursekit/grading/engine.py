@@ -8,7 +8,6 @@ scratch course with a copy of the gradebook that knows no student but this one.
 
 import base64
 import contextlib
-import logging
 import os
 import platform
 import resource
@@ -28,7 +27,7 @@ from traitlets.config import Config
 from . import forkserver
 from .box.provisioner import BoxProvisioner, Plan
 from .execute import BoxExecute
-from .lab import STUDENT, Bundle, quiet, scratch_course
+from .lab import STUDENT, Bundle, scratch_course, start
 from .limits import Limits
 from .reading import Rejected, read_notebook
 from .repair import repair
@@ -157,26 +156,9 @@ def _autograde(folder: str, lab: str) -> dict:
 
     config = autograde_config()
     config.Autograde.autograde_preprocessors[0] = Watched
-    converter = quiet(Autograde(coursedir=scratch_course(folder, lab, config), config=config))
-    errors: list[str] = []
-    converter.log = _recorder(errors)
-    try:
-        converter.start()
-    except Exception as error:
-        last = [e.strip().splitlines()[-1] for e in errors if e.strip()]
-        raise RuntimeError(last[0] if last else str(error)) from error
+    converter = Autograde(coursedir=scratch_course(folder, lab, config), config=config)
+    start(converter)
     return seen[0]
-
-
-def _recorder(errors: list[str]) -> logging.Logger:
-    class Handler(logging.Handler):
-        def emit(self, record):
-            if "Traceback" in record.getMessage():
-                errors.append(record.getMessage())
-
-    log = logging.Logger("coursekit.grading.autograde", logging.ERROR)
-    log.addHandler(Handler())
-    return log
 
 
 def _scratch(folder: str, bundle: Bundle, notebook: dict, files: dict[str, bytes]) -> None:

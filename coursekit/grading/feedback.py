@@ -16,7 +16,7 @@ from . import gradebook
 from .account import Row, read_grades
 from .course import Course, CourseError, valid_student
 from .files import digest, read_json, write_atomically
-from .lab import quiet
+from .lab import start
 
 FORMAT = 2  # part of every key: pages are made anew when this changes
 HIDDEN = "# (further tests ran here)"
@@ -140,11 +140,11 @@ def _convert(course: Course, lab: str, student: str) -> str:
     config.GenerateFeedback.preprocessors = [HideTests, GetGrades, CSSHTMLHeaderPreprocessor]
     config.HTMLExporter.sanitize_html = True  # what a student wrote is shown, not run
     coursedir = CourseDirectory(config=config, assignment_id=lab, student_id=student, notebook_id=lab)
-    converter = quiet(GenerateFeedback(coursedir=quiet(coursedir), config=config))
+    converter = GenerateFeedback(coursedir=coursedir, config=config)
     converter.force = True
     try:
-        converter.start()
-    except Exception as error:
+        start(converter)
+    except RuntimeError as error:
         raise CourseError(f"nbgrader cannot write the feedback of {student}: {error}") from error
     return student
 

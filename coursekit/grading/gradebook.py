@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from .course import CourseError, Student
-from .files import digest
+from .files import digest, own_tools
 from .lab import Bundle
 
 LOCK_SECONDS = 300  # how long an import waits for somebody else who writes
@@ -42,7 +42,7 @@ def create(path: Path, course_id: str = "") -> None:
     from nbgrader.api import Gradebook
 
     if not path.exists():
-        with Gradebook(f"sqlite:///{path}", course_id):
+        with own_tools(), Gradebook(f"sqlite:///{path}", course_id):
             pass
     with sqlite3.connect(path, timeout=LOCK_SECONDS) as connection:
         connection.execute(

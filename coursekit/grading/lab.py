@@ -16,7 +16,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from .course import Course, CourseError
-from .files import digest, write_atomically
+from .files import digest, own_tools, write_atomically
 
 FORMAT = 1  # of results; part of every key
 STUDENT = "student"  # the one student of a scratch course
@@ -137,10 +137,10 @@ def _build(course: Course, lab: str, notebook: str, files: dict[str, bytes], key
         source.mkdir(parents=True)
         (source / f"{lab}.ipynb").write_text(notebook, encoding="utf-8")
         coursedir = scratch_course(scratch, lab, course.config)
-        converter = quiet(GenerateAssignment(coursedir=coursedir, config=course.config))
         try:
-            converter.start()
-        except Exception as error:
+            with own_tools():
+                start(GenerateAssignment(coursedir=coursedir, config=course.config))
+        except RuntimeError as error:
             raise CourseError(f"nbgrader cannot release {lab}: {error}") from error
         release = nbformat.read(Path(scratch, "release", lab, f"{lab}.ipynb"), as_version=4)
         with Gradebook(coursedir.db_url) as gradebook:
@@ -170,26 +170,35 @@ def scratch_course(root: str, lab: str, config) -> "object":
     """nbgrader's view of a scratch course: its folders have fixed names, whatever the course calls its own."""
     from nbgrader.coursedir import CourseDirectory
 
-    return quiet(
-        CourseDirectory(
-            root=root,
-            assignment_id=lab,
-            student_id=STUDENT,
-            notebook_id=lab,
-            source_directory="source",
-            release_directory="release",
-            submitted_directory="submitted",
-            autograded_directory="autograded",
-            db_url=f"sqlite:///{root}/gradebook.db",
-        )
+    return CourseDirectory(
+        root=root,
+        assignment_id=lab,
+        student_id=STUDENT,
+        notebook_id=lab,
+        source_directory="source",
+        release_directory="release",
+        submitted_directory="submitted",
+        autograded_directory="autograded",
+        db_url=f"sqlite:///{root}/gradebook.db",
     )
 
 
-def quiet(configurable):
-    """The object with a logger that keeps its warnings to itself: what matters is in the result."""
-    log = logging.getLogger("coursekit.grading.nbgrader")
-    log.propagate = False
-    log.handlers[:] = [logging.NullHandler()]
-    log.setLevel(logging.ERROR)
-    configurable.log = log
-    return configurable
+def start(converter) -> None:
+    """Run a converter of nbgrader, which logs the cause of a failure and then raises something else."""
+    errors: list[str] = []
+    converter.log = _log(errors)
+    try:
+        converter.start()
+    except Exception as error:
+        causes = [e.strip().splitlines()[-1] for e in errors if "Traceback" in e]
+        raise RuntimeError(causes[0] if causes else str(error)) from error
+
+
+def _log(errors: list[str]) -> logging.Logger:
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            errors.append(record.getMessage())
+
+    log = logging.Logger("coursekit.grading.nbgrader", logging.ERROR)
+    log.addHandler(Handler())
+    return log

@@ -12,8 +12,10 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import distributions
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
+
+from coursekit import __version__
 
 from . import gradebook, intake
 from .account import Row
@@ -41,12 +43,13 @@ class Paper:
 class Runner:
     """One run of one lab. `run()` returns a row for each student; `open_pool()` opens what does the work."""
 
-    def __init__(self, course: Course, bundle: Bundle, limits: Limits, open_pool, *, report=None):
+    def __init__(self, course: Course, bundle: Bundle, limits: Limits, open_pool, *, context=(), report=None):
         self.course, self.bundle, self.limits, self.open_pool = course, bundle, limits, open_pool
         self.report = report or (lambda *_: None)
         self.results = course.work / "results" / bundle.lab
         self.history = course.work / "history.jsonl"
-        self.context = (bundle.key, str(FORMAT), repr(sorted(limits.to_dict().items())), environment_digest())
+        limited = repr(sorted(limits.to_dict().items()))
+        self.context = (bundle.key, str(FORMAT), __version__, limited, environment(bundle.modules), *context)
 
     def run(self, submitted: Path, roster: Path | None = None) -> list[Row]:
         """Grade what is new, import what is not imported, and account for everybody."""
@@ -135,16 +138,16 @@ class Runner:
         student, lab = paper.student, self.bundle.lab
         record = gradebook.imported(self.course.gradebook, lab).get(student.id)
         target = self.course.folder("autograded") / student.id / lab / f"{lab}.ipynb"
-        if record is None or record[0] != paper.key or result["ours"]:
-            gradebook.import_result(
-                self.course.gradebook, student, self.bundle, paper.key, result, paper.submission.timestamp
-            )
+        key = f"failed {paper.key}" if result["ours"] else paper.key  # our failure is no result of this content
+        if record is None or record[0] != key or result["ours"]:
+            timestamp = paper.submission.timestamp
+            gradebook.import_result(self.course.gradebook, student, self.bundle, key, result, timestamp)
         if "notebook" in result and (not target.is_file() or digest(target.read_bytes()) != digest(result["notebook"])):
             write_atomically(target, result["notebook"])
 
     def _row(self, paper: Paper, done: dict, scores: dict) -> Row:
         student = paper.student.id
-        if student not in done or done[student][0] != paper.key:
+        if student not in done or done[student][0] not in (paper.key, f"failed {paper.key}"):
             return Row(student, "missing", reason="it was not graded: the run was stopped")
         _, notebook, status, reason = done[student]
         if notebook is None or student not in scores:
@@ -178,12 +181,14 @@ def _json(result: dict) -> str:
     return json.dumps(result, ensure_ascii=False, sort_keys=True)
 
 
-def environment_digest() -> str:
-    """Changes with any installed package and with any line of coursekit."""
-    packages = sorted({f"{d.metadata['Name']}=={d.version}" for d in distributions()})
-    root = Path(__file__).resolve().parents[1]
-    sources = [p.read_bytes() for p in sorted(root.rglob("*.py")) if "commands" not in p.parts]
-    return digest(sys.version, *packages, *sources)
+ENGINE = ("nbgrader", "nbclient", "nbconvert", "nbformat", "jupyter_client", "ipykernel", "ipython", "numpy")
+
+
+def environment(modules: tuple[str, ...]) -> str:
+    """The versions that results depend on: of Python, of the engine, and of what the lab imports."""
+    owners = packages_distributions()
+    names = {*ENGINE, *(name for module in modules for name in owners.get(module.split(".")[0], ()))}
+    return "; ".join([sys.version, *(f"{name} {version(name)}" for name in sorted(names))])
 
 
 def default_jobs() -> int:

@@ -41,15 +41,14 @@ def run(args: argparse.Namespace) -> int:
         if not submitted.is_dir():
             where = f"<student>/{args.lab}/{args.lab}.ipynb"
             raise CourseError(f"there is no folder {submitted}; put submissions there as {where}")
+        level = None if args.cluster else sandbox(args.allow_unsandboxed)
         with lock(course.work / "lock"):
-            bundle = load(course, args.lab)
-            limits = course.limits
+            bundle, limits = load(course, args.lab), course.limits
             if args.cluster:
                 floor = "D" if args.allow_unsandboxed else "B"
                 open_pool = partial(ClusterPool, args.cluster, bundle, limits, floor=floor)
                 where = f"cluster {args.cluster}, sandbox level {floor} or better"
             else:
-                level = sandbox(args.allow_unsandboxed)
                 hidden = (str(course.root), str(course.kit), str(submitted.resolve()))
                 jobs = args.jobs or default_jobs()
                 open_pool = partial(Workshop, bundle, limits, level, hidden=hidden, jobs=jobs)

@@ -50,7 +50,7 @@ def _one(args: argparse.Namespace, kit: Path, folder: Path, lab: str) -> int:
     from ..course import Course
     from ..export import FORMATS, export_lab
     from ..feedback import write_feedback
-    from ..files import lock, write_atomically
+    from ..files import digest, lock, write_atomically
     from ..lab import load
     from ..runner import Runner, default_jobs
     from ..workshop import Workshop
@@ -72,7 +72,10 @@ def _one(args: argparse.Namespace, kit: Path, folder: Path, lab: str) -> int:
     with lock(course.work / "lock", wait=60):
         bundle = load(course, lab)
         open_pool = partial(Workshop, bundle, limits, level, hidden=(str(folder), str(kit)), jobs=jobs)
-        rows = Runner(course, bundle, limits, open_pool, report=progress()).run(folder / "submitted")
+        # a change of any line of the kit is a reason to look again
+        code = digest(*(path.read_bytes() for path in sorted((kit / "coursekit").rglob("*.py"))))
+        runner = Runner(course, bundle, limits, open_pool, context=(code,), report=progress())
+        rows = runner.run(folder / "submitted")
         write_grades(folder / "grades" / f"{lab}.csv", rows)
         pages, _ = write_feedback(course, lab, jobs=jobs)
         for form in FORMATS:
