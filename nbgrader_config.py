@@ -28,3 +28,5 @@ c.Execute.timeout = 60
 c.OverwriteCells.add_missing_cells = True
 c.IgnorePattern.enabled = True
 c.IgnorePattern.pattern = r"(?s).*"
+# What students wrote is shown in the formgrader and in feedback; a script in it would run in the reader's browser.
+c.HTMLExporter.sanitize_html = True

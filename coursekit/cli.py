@@ -13,6 +13,8 @@ COMMANDS = {
     "autograde": ("coursekit.grading.commands.autograde", "grade a lab of a class, each submission in its own box"),
     "feedback": ("coursekit.grading.commands.feedback", "write one feedback page a student"),
     "export": ("coursekit.grading.commands.export", "write the grades as csv, or for Moodle or Canvas"),
+    "report": ("coursekit.grading.commands.report", "a page on how the class did, question by question"),
+    "similar": ("coursekit.grading.commands.similar", "pairs of answers that are worth a look"),
     "sample": ("coursekit.grading.commands.sample", "grade a sample class and compare with what must come out"),
     "bench": ("coursekit.bench", "time our methods beside other libraries"),
 }

@@ -18,18 +18,16 @@ from .course import Course, CourseError, valid_student
 from .files import digest, read_json, write_atomically
 from .lab import start
 
-FORMAT = 2  # part of every key: pages are made anew when this changes
+FORMAT = 3  # part of every key: pages are made anew when this changes
 HIDDEN = "# (further tests ran here)"
 CUT = "(a line that repeated a hidden test was cut)"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def secret_lines(notebook) -> set[str]:
-    """Lines of hidden tests that occur nowhere else in the tests, mere brackets and keywords aside."""
+    """Lines of hidden tests that occur nowhere else in the notebook, mere brackets and keywords aside."""
     secret, public = set(), set()
     for cell in notebook.cells:
-        if not cell.metadata.get("nbgrader", {}).get("grade"):
-            continue
         secret |= {line.strip() for block in blocks(cell.source, "HIDDEN TESTS") for line in block.split("\n")}
         public |= {line.strip() for line in without(cell.source, "HIDDEN TESTS").split("\n")}
     return {line for line in secret - public if len(line) > 6 and not line.startswith("### ")}
@@ -46,8 +44,6 @@ def hide_tests(notebook) -> None:
         if test:
             hidden = bool(blocks(cell.source, "HIDDEN TESTS"))
             cell.source = without(cell.source, "HIDDEN TESTS").rstrip() + (f"\n{HIDDEN}" if hidden else "")
-        else:
-            cell.source = _scrub(cell.source, secrets)
         cell.outputs = [_clean(output, secrets, bool(test)) for output in cell.outputs]
 
 

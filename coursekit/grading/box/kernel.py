@@ -20,7 +20,7 @@ from ..forkserver import receive, send
 from . import join
 from .build import HOME, SOCKETS
 
-NEEDED = ("ipykernel.kernelapp", "ipykernel.ipkernel", "matplotlib_inline.backend_inline", "IPython.core.completer")
+NEEDED = ("ipykernel.kernelapp", "ipykernel.ipkernel", "IPython.core.completer")
 
 
 def prepare(settings: dict) -> None:
@@ -113,6 +113,9 @@ def _become_kernel(home: str, sockets: str, connection_info: dict) -> None:
         options = ["--HistoryManager.hist_file=:memory:", "--InteractiveShellApp.ignore_cwd=True"]
         app = IPKernelApp.instance()
         app.initialize(["-f", str(file), *options])
+        backend = sys.modules.get("matplotlib_inline.backend_inline")
+        if backend is not None:  # imported before there was a shell to show figures
+            backend._enable_matplotlib_integration()
         file.unlink()  # it holds the kernel's key
         app.start()
     finally:
