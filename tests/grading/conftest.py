@@ -53,7 +53,7 @@ def tiny_lab():
     )
     q3 = "def squares(n):\n    ### BEGIN SOLUTION\n    return [k * k for k in range(n)]\n    ### END SOLUTION"
     q3_test = (
-        "assert [int(k) for k in squares(3)] == [0, 1, 4]\n### BEGIN HIDDEN TESTS\n_m = _random.randrange(5, 50)\n"
+        "assert [int(k) for k in squares(3)] == [0, 1, 4]\n### BEGIN HIDDEN TESTS\nimport random as _random\n_m = _random.randrange(5, 50)\n"
         "assert [int(k) for k in list(squares(_m))] == [_k * _k for _k in range(_m)]\n### END HIDDEN TESTS"
     )
     text = "### BEGIN SOLUTION\nBecause it is so.\n### END SOLUTION"

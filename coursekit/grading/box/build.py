@@ -39,6 +39,8 @@ def bubblewrap(box: Box, info_fd: int) -> list[str]:
     command += ["--hostname", "box", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"]
     if os.geteuid() != 0:
         command += ["--unshare-user", "--disable-userns", "--uid", str(os.getuid()), "--gid", str(os.getgid())]
+    # first: this Python may itself live below /home or /tmp, and is then put into them
+    command += [*_tmpfs("/home", box.disk_mb), *_tmpfs("/tmp", 64)]
     # bubblewrap makes missing parents for their owner alone; as root the kernel is somebody else
     parents = {str(p) for path in (*SYSTEM, *box.readable, SOCKETS) for p in Path(path).parents}
     for path in sorted(parents - {"/"}):
@@ -59,7 +61,6 @@ def bubblewrap(box: Box, info_fd: int) -> list[str]:
                 command += ["--ro-bind", shown, shown] if _inside(shown, path) and shown != path else []
             command += ["--remount-ro", path]
     command += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev", *_tmpfs("/dev/shm", 64)]
-    command += [*_tmpfs("/home", box.disk_mb), *_tmpfs("/tmp", 64)]
     command += ["--bind", box.sockets, SOCKETS, "--remount-ro", "/"]
     return [*command, "--chdir", "/", "--info-fd", str(info_fd), "/bin/cat"]
 
