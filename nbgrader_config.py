@@ -6,7 +6,8 @@ c.CourseDirectory.course_id = "mathematics-of-deep-learning"
 c.CourseDirectory.source_directory = "solutions"
 c.CourseDirectory.release_directory = "labs"
 # nbgrader copies whatever lies beside a source notebook to students and into graded folders: never the text source.
-c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc", "__pycache__", ".pytest_cache", "*.py", "*.lock", "*.png", "*.md"]
+c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc", "__pycache__", ".pytest_cache"]
+c.CourseDirectory.ignore += ["*.py", "*.lock", "*.png", "*.md"]
 
 c.ClearSolutions.code_stub = {
     "python": "# YOUR CODE HERE\n"
@@ -22,8 +23,8 @@ c.CourseKit.total_seconds = 600
 c.CourseKit.labs_weight = 0.3
 c.CourseKit.exam_weight = 0.7
 
-# For whoever calls `nbgrader autograde` itself: a warning costs no points, and deleted tests come back. But it runs what
-# students wrote as you, with all your files in reach; `coursekit autograde` does not.
+# For whoever calls `nbgrader autograde` itself: a warning costs no points, and deleted tests come back. But it runs
+# what students wrote as you, with all your files in reach; `coursekit autograde` does not.
 c.Execute.timeout = 60
 c.OverwriteCells.add_missing_cells = True
 c.IgnorePattern.enabled = True
