@@ -1,0 +1,1707 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Lab 2 · Approximate inference
+#
+# **Goal.** Outside linear regression the posterior has no formula. You write the three approximations that everybody
+# uses, Laplace, variational inference and Monte Carlo dropout, and you learn what each of them says about places where
+# there are no data. On the way you mend five faults that have been published, and copied, in code for exactly this.
+#
+# **Time.** About three hours. The notebook itself runs in less than a minute on a laptop, without network, and unchanged
+# on a GPU.
+#
+# ![Two rows of five maps of the plane around two interleaved half-moons of data. Columns: MAP, Laplace, variational,
+# MC dropout, ensemble. Upper row, predictive entropy: MAP doubts only along a thin line; Laplace and variational
+# inference open this line into a fan away from the data; MC dropout and the ensemble stay close to MAP. Lower row, mutual
+# information: zero everywhere for MAP, large in the fans.](result.png)
+#
+# *What you will have at the end: five answers to the question "how sure are you, far from anything you have seen?"*
+#
+# **How it is graded.** 20 points. Below each question there is a check that you can run as often as you like: it says
+# what was expected, what came, and where to look. When you hand in, the same checks run again together with others on
+# random inputs (16 points), and someone reads the three comments you write (4 points).
+#
+# - Write in the place of `raise NotImplementedError(...)`. Add cells wherever you like; the check cells are locked.
+# - Each question is graded on its own: a wrong answer costs that question and no other. If you are stuck, go on. The figures
+#   of a part use what you wrote in it; each part starts afresh.
+# - You write the mathematics with `torch` (or NumPy). `coursekit` has all of it ready-made: use it to compare, not to answer.
+# - Before you hand in: *Kernel → Restart Kernel and Run All Cells*.
+
+# %%
+import math
+
+import ipywidgets
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from coursekit import bayes
+from coursekit import device as devices
+from coursekit.bayes import features
+from coursekit.checks import matches
+from coursekit.data import toy
+from coursekit.nets import MLP
+from coursekit.plots import classification, style
+from coursekit.predictive import CategoricalPredictive
+from coursekit.train import train
+
+device = devices.setup(seed=0)  # the GPU if there is one
+torch.set_default_dtype(torch.float64)  # double precision: closed forms deserve it
+style.use()
+print(f"torch {torch.__version__} on {device}")
+
+
+# %% [markdown]
+# ## 1. Logistic regression and Laplace's approximation
+#
+# Two classes in the plane, 20 points in all. The model has two weights and no intercept:
+#
+# $$p(y = 1 \mid x, w) = \sigma(x^\top w), \qquad \sigma(a) = \frac{1}{1 + e^{-a}}, \qquad w \sim \mathcal N(0, s_0^2 I).$$
+#
+# We call $x^\top w$ the **logit**. The prior is wide, $s_0 = 10$: we know little about $w$, and 20 points will not teach us
+# everything.
+
+# %%
+PRIOR_STD = 10.0
+
+
+def blobs(n):
+    x, y = toy.blobs(n, generator=devices.generator(0))
+    return x.to(device), y.to(device, torch.float64)
+
+
+x_blobs, y_blobs = blobs(20)
+
+plt.figure(figsize=style.figsize(0.6, 3.4))
+for label, color in ((0, "blue"), (1, "orange")):
+    chosen = x_blobs[y_blobs == label].cpu()
+    plt.plot(chosen[:, 0], chosen[:, 1], "os"[label], color=style.COLORS[color], label=f"class {label}")
+plt.gca().set(xlabel="$x_1$", ylabel="$x_2$", aspect="equal", title="20 points")
+plt.legend()
+plt.show()
+
+# %% [markdown]
+# ### Question 1.1: what MAP minimises (1 point)
+#
+# The posterior is proportional to $p(y \mid x, w)\,p(w)$. Write minus its logarithm, without the constants that do not depend
+# on $w$:
+#
+# $$E(w) = -\sum_{n=1}^N \log p(y_n \mid x_n, w) + \frac{\|w\|^2}{2 s_0^2}.$$
+#
+# It must be a **sum** over the data (the posterior is a product), and it must survive logits of $\pm 1000$.
+#
+# **Shapes.** `w` (D,); `x` (N, D); `y` (N,) of zeros and ones → one number.
+#
+# <details><summary>Hint</summary>
+#
+# $-\log\sigma(a) = \log(1 + e^{-a})$, which is `F.softplus(-a)`, exact for every $a$; and $1 - \sigma(a) = \sigma(-a)$. Or let
+# `F.binary_cross_entropy_with_logits` do both; mind its `reduction`.
+#
+# </details>
+
+
+# %% nbgrader={"grade": false, "grade_id": "q1_1", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def neg_log_joint(w, x, y, prior_std):
+    """E(w): minus the log of likelihood times prior, up to a constant; w (D,), x (N, D), y (N,) of 0 and 1."""
+    ### BEGIN SOLUTION
+    fit = F.binary_cross_entropy_with_logits(x @ w, y, reduction="sum")
+    return fit + w.square().sum() / (2 * prior_std**2)
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q1_1_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+x, y = torch.tensor([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]], device=device), torch.tensor([1.0, 0.0, 1.0], device=device)
+answer = neg_log_joint(torch.zeros(2, device=device), x, y, 2.0)
+hint = "At w = 0 every probability is 1/2, so each of the three points costs log 2. A sum, not a mean; one sigmoid."
+assert matches("E(0) of three points", answer, 3 * math.log(2), hint=hint)
+w = torch.tensor([1.0, -1.0], device=device)
+expected = math.log1p(math.exp(-1)) + math.log1p(math.exp(-2)) + math.log(2) + 2 / 8
+hint = "Logits 1, -2, 0, and a penalty |w|^2 / (2 s0^2) = 2/8 for s0 = 2: the standard deviation, not the variance."
+assert matches("E((1, -1)), prior_std = 2", neg_log_joint(w, x, y, 2.0), expected, hint=hint)
+answer = neg_log_joint(1000 * w[:1], x[:1, :1], torch.zeros(1, device=device), 1000.0)
+hint = "-log(1 - sigmoid(1000)) is 1000. Infinite or NaN? Then a probability was rounded to 1 before the logarithm."
+assert matches("E at a logit of 1000", answer, 1000.5, hint=hint)
+
+
+### BEGIN HIDDEN TESTS
+def hidden():
+    import numpy as np
+
+    rng = np.random.default_rng()
+    for size in (1, 6):
+        prior_std = float(rng.uniform(0.3, 3.0))
+        w, x, y = rng.normal(size=3), 2 * rng.normal(size=(size, 3)), rng.integers(0, 2, size).astype(float)
+        given = (torch.tensor(v, device=device) for v in (w, x, y))
+        got = np.array(torch.as_tensor(neg_log_joint(*given, prior_std)).tolist(), dtype=float)
+        expected = np.logaddexp(0, (1 - 2 * y) * (x @ w)).sum() + 0.5 * sum((w / prior_std) ** 2)
+        assert got.size == 1, f"E(w) is one number, not shape {got.shape}"
+        assert abs(float(got.reshape(())) - expected) < 1e-6 * (1 + expected), "wrong E(w) on random data"
+
+
+hidden()
+del hidden
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Question 1.2: find the fault, the loss that cannot fall (1 point)
+#
+# A published version of this lab ends its model with a sigmoid, and then trains with
+#
+# ```python
+# probabilities = torch.sigmoid(x @ w)
+# loss = F.binary_cross_entropy_with_logits(probabilities, y, reduction="sum")
+# ```
+#
+# The second function expects *logits*: it applies the sigmoid once more. The program runs, the accuracy is fine, and all its users
+# report losses that end a little above 201 for 400 points, 200 of each class, however well the classes are separated.
+#
+# Which bound can this loss never pass? Return the infimum over all weights and all data sets with so many `positives` (class 1)
+# and `negatives` (class 0).
+#
+# <details><summary>Hint</summary>
+#
+# What is the loss of one point of class 1, as a function of the "probability" $q \in (0, 1)$ that is taken for a logit? Which
+# $q$ would be best? And for class 0?
+#
+# </details>
+
+
+# %% nbgrader={"grade": false, "grade_id": "q1_2", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def double_sigmoid_floor(positives, negatives):
+    """Greatest lower bound of the faulty loss for so many points of class 1 and of class 0."""
+    ### BEGIN SOLUTION
+    return positives * math.log(1 + math.exp(-1)) + negatives * math.log(2)
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q1_2_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+hint = "Take the best q in [0, 1] for each class by itself: the second sigmoid still turns it into a loss above 0."
+assert matches("double_sigmoid_floor(200, 200)", double_sigmoid_floor(200, 200), 201.2818, rtol=1e-5, hint=hint)
+
+
+### BEGIN HIDDEN TESTS
+def hidden():
+    import numpy as np
+
+    rng = np.random.default_rng()
+    q = np.array([0.0, 1.0])
+    for positives, negatives in rng.integers(0, 500, (4, 2)).tolist():
+        # softplus(q) - y q is smallest at one of the two ends of [0, 1]
+        expected = positives * (np.logaddexp(0, q) - q).min() + negatives * np.logaddexp(0, q).min()
+        got = float(double_sigmoid_floor(positives, negatives))
+        assert abs(got - expected) < 1e-6 * (1 + expected), f"wrong for {positives} positives, {negatives} negatives"
+
+
+hidden()
+del hidden
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### The MAP solution
+#
+# The given `find_map` minimises $E(w)/N$: an optimiser does not care about the factor, a posterior will.
+
+
+# %%
+def logistic_loss(outputs, y):
+    return F.binary_cross_entropy_with_logits(outputs[:, 0], y)
+
+
+def find_map(x, y, prior_std):
+    """The logistic model at its maximum a posteriori: a linear layer without bias."""
+    model = nn.Linear(x.shape[1], 1, bias=False, device=device)
+    nn.init.zeros_(model.weight)
+    options = {"max_iter": 200, "tolerance_grad": 1e-10, "tolerance_change": 1e-14, "line_search_fn": "strong_wolfe"}
+    optimiser = torch.optim.LBFGS(model.parameters(), **options)
+
+    def closure():
+        optimiser.zero_grad()
+        loss = logistic_loss(model(x), y) + model.weight.square().sum() / (2 * prior_std**2 * len(x))
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    return model
+
+
+def two_classes(p):
+    """Probabilities p (S, N) of class 1 as an object that the plots of the course understand."""
+    p = torch.as_tensor(p).to(device, torch.float64)
+    return CategoricalPredictive(torch.stack([1 - p, p], -1))
+
+
+# %% tags=["demo"]
+map_model = find_map(x_blobs, y_blobs, PRIOR_STD)
+w_map = map_model.weight[0].detach()
+print("MAP weights:", [round(v, 3) for v in w_map.tolist()])
+
+# %% [markdown]
+# The faulty loss of question 1.2 on 400 points, with ever larger weights, beside the loss as it should be:
+
+# %% tags=["demo"]
+x_many, y_many = blobs(400)
+for scale in (1, 10, 1000):
+    logits = scale * x_many @ w_map
+    faulty = F.binary_cross_entropy_with_logits(torch.sigmoid(logits), y_many, reduction="sum")
+    right = F.binary_cross_entropy_with_logits(logits, y_many, reduction="sum")
+    print(f"weights x {scale:4}: sigmoid twice {float(faulty):.3f}, once {float(right):.3f}")
+print(f"your bound: {float(double_sigmoid_floor(200, 200)):.3f}")
+
+# %% tags=["demo"]
+RAYS = {"across, (1, 1)": (1.0, 1.0), "along the gap, (1, -0.6)": (1.0, -0.6)}
+distances = torch.linspace(0, 40, 200, device=device)
+
+
+def show_confidence(predict, title, ax, margin=6.0):
+    classification.decision_surface(predict, x_blobs, y_blobs, show="confidence", margin=margin, steps=100, ax=ax)
+    ax.collections[0].set_clim(0.5, 1)
+    ax.set(title=title)
+
+
+figure, (left, right) = plt.subplots(1, 2, figsize=style.figsize(1.3, 3.6))
+show_confidence(lambda points: two_classes(torch.sigmoid(points @ w_map)[None]), "MAP", left)
+for name, direction in RAYS.items():
+    ray = distances[:, None] * torch.tensor(direction, device=device)
+    p = torch.sigmoid(ray @ w_map)
+    right.plot(distances.cpu(), torch.maximum(p, 1 - p).cpu(), label=name)
+right.set(xlabel="distance t along the ray t d", ylabel="confidence of MAP", ylim=(0.48, 1.02), title="on the way out")
+right.legend()
+plt.show()
+
+# %% [markdown]
+# ### Question 1.3: a comment (1 point, read by a person)
+#
+# Three or four sentences. What happens to the confidence of the MAP model as one walks away from the data, and why? On which
+# rays does it *not* happen? Is there a reason in the data to be that sure there?
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "q1_3", "locked": false, "points": 1, "schema_version": 3, "solution": true, "task": false}
+# <!-- BEGIN SOLUTION -->
+# *Model answer.* On the ray $t\,d$ the logit is $t\,d^\top w_{\mathrm{MAP}}$: it grows without bound, linearly in $t$, so the confidence
+# $\sigma(t\,|d^\top w_{\mathrm{MAP}}|)$ tends to 1 at exponential speed. It does so in every direction except the two with
+# $d^\top w_{\mathrm{MAP}} = 0$, the decision boundary itself, where it stays ½: the iso-lines are parallel to it. Nothing in the data
+# says so: no point was ever seen there, and other lines that separate the 20 points as well give the opposite label
+# in the region along the gap. The model knows only *one* $w$ and takes its extrapolation for certain.
+#
+# *Rubric.* ½ point: the confidence tends to 1 because the logit grows linearly with the distance, except on the boundary
+# $d^\top w = 0$. ½ point: this certainty is that of one single $w$ (a plug-in estimate); other weights that fit as well disagree
+# there, or "no data there, so no reason".
+# <!-- END SOLUTION -->
+
+# %% [markdown]
+# ### Question 1.4: the Hessian by hand (1 point)
+#
+# Laplace's idea: near its maximum the log posterior is a parabola. So replace the posterior by the Gaussian with the same top and
+# the same curvature,
+#
+# $$p(w \mid \mathcal D) \approx \mathcal N(w_{\mathrm{MAP}}, \Sigma), \qquad \Sigma^{-1} = \nabla^2 E(w_{\mathrm{MAP}}) .$$
+#
+# Differentiate $E$ twice and write its Hessian.
+#
+# **Shapes.** `w` (D,); `x` (N, D) → (D, D). The labels $y$ are not among the arguments: you will see why.
+#
+# <details><summary>Hint</summary>
+#
+# It is the Hessian of $-\log p$, not of $p$. First derivative of one term in its logit $a$: $\sigma(a) - y$. Second
+# derivative: $\sigma(a)(1 - \sigma(a))$. Each logit is $a_n = x_n^\top w$: what does the chain rule add, twice?
+#
+# </details>
+
+
+# %% nbgrader={"grade": false, "grade_id": "q1_4", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def hessian(w, x, prior_std):
+    """Hessian (D, D) of E at w (D,) for inputs x (N, D): the precision of Laplace's Gaussian."""
+    ### BEGIN SOLUTION
+    p = torch.sigmoid(x @ w)
+    identity = torch.eye(len(w), dtype=w.dtype, device=w.device)
+    return (x.T * (p * (1 - p))) @ x + identity / prior_std**2
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q1_4_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+answer = hessian(torch.ones(2, device=device), torch.zeros(0, 2, device=device), 0.5)
+assert matches(
+    "Hessian without data, prior_std = 0.5", answer, [[4, 0], [0, 4]], hint="The prior has precision 1/s0^2."
+)
+x = torch.tensor([[2.0, 0.0], [2.0, 2.0]], device=device)
+hint = "At w = 0 each p(1 - p) is 1/4: x'x/4 is [[2, 1], [1, 1]], and I is added. A sum over the points, not a mean."
+assert matches("Hessian at 0", hessian(torch.zeros(2, device=device), x, 1.0), [[3, 1], [1, 2]], hint=hint)
+answer = hessian(torch.tensor([math.log(3) / 2, 0.0], device=device), x[:1], 1.0)
+hint = "Here p = 3/4, so p(1 - p) = 3/16. Is the curvature taken at w, and is it that of -log p?"
+assert matches("Hessian where p = 3/4", answer, [[1.75, 0], [0, 1]], hint=hint)
+
+
+### BEGIN HIDDEN TESTS
+def hidden():
+    import numpy as np
+
+    rng = np.random.default_rng()
+    for size in (1, 5):
+        prior_std = float(rng.uniform(0.5, 2.0))
+        w, x = rng.normal(size=3), rng.normal(size=(size, 3))
+        got = torch.as_tensor(hessian(torch.tensor(w, device=device), torch.tensor(x, device=device), prior_std))
+        got = np.array(got.tolist(), dtype=float)
+        # p (1 - p) = 1 / (4 cosh(a/2)^2)
+        expected = np.eye(3) / prior_std**2
+        for row in x:
+            expected += np.outer(row, row) / (2 * np.cosh(row @ w / 2)) ** 2
+        assert got.shape == (3, 3), f"for D = 3 the Hessian is (3, 3), not {got.shape}"
+        assert np.abs(got - expected).max() < 1e-6, f"wrong Hessian for N = {size} at random weights"
+
+
+hidden()
+del hidden
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Question 1.5: the Hessian by automatic differentiation (1 point)
+#
+# For a network nobody derives it by hand. Write the Hessian of *any* function of a vector, by differentiating its gradient.
+#
+# **Shapes.** `f` maps a tensor (D,) to one number; `w` (D,), a plain tensor without gradient → (D, D).
+#
+# <details><summary>Hint</summary>
+#
+# `w.detach().clone().requires_grad_()` starts a fresh graph. `torch.autograd.grad(value, w, create_graph=True)` returns a tuple with
+# the gradient, which can be differentiated again; each of its entries gives one row. Keep the graph until the last row:
+# `retain_graph=True`.
+#
+# </details>
+
+
+# %% nbgrader={"grade": false, "grade_id": "q1_5", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def hessian_autograd(f, w):
+    """Hessian (D, D) of the function f at w (D,)."""
+    ### BEGIN SOLUTION
+    w = w.detach().clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(f(w), w, create_graph=True)
+    rows = [torch.autograd.grad(entry, w, retain_graph=True)[0] for entry in gradient]
+    return torch.stack(rows)
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q1_5_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+answer = hessian_autograd(lambda w: w[0] ** 2 + 3 * w[0] * w[1] + w[1] ** 3, torch.tensor([1.0, 2.0], device=device))
+hint = (
+    "f = a^2 + 3ab + b^3 at (1, 2): second derivatives 2, 3 and 6b = 12. Row i is the gradient of the i-th derivative."
+)
+assert matches("Hessian of a^2 + 3ab + b^3", answer, [[2, 3], [3, 12]], rtol=1e-5, hint=hint)
+
+
+### BEGIN HIDDEN TESTS
+def hidden():
+    import numpy as np
+
+    rng = np.random.default_rng()
+    for size in (1, 4):
+        a, b, w = rng.uniform(0.5, 1.5, size), rng.normal(size=size), rng.normal(size=size)
+        ta, tb = torch.tensor(a, device=device), torch.tensor(b, device=device)
+        answer = hessian_autograd(lambda v: (ta * v**4).sum() + torch.exp(tb @ v), torch.tensor(w, device=device))  # noqa: B023
+        got = np.array(torch.as_tensor(answer).tolist(), dtype=float)
+        expected = np.diag(12 * a * w**2) + np.outer(b, b) * np.exp(b @ w)
+        assert got.shape == (size, size), f"for D = {size} the Hessian is ({size}, {size}), not {got.shape}"
+        assert np.abs(got - expected).max() < 1e-5 * (1 + np.abs(expected).max()), "wrong Hessian of a random function"
+
+
+hidden()
+del hidden
+### END HIDDEN TESTS
+
+# %% tags=["demo"]
+by_hand = torch.as_tensor(hessian(w_map, x_blobs, PRIOR_STD)).cpu()
+by_machine = hessian_autograd(lambda w: neg_log_joint(w, x_blobs, y_blobs, PRIOR_STD), w_map)
+ready_made = bayes.fit_laplace(map_model, x_blobs, y_blobs, prior_precision=PRIOR_STD**-2).precision.cpu()
+print("posterior precision by hand\n", by_hand.numpy().round(5))
+print(f"autograd differs from it by {float((torch.as_tensor(by_machine).cpu() - by_hand).abs().max()):.1e},", end=" ")
+print(f"coursekit by {float((ready_made - by_hand).abs().max()):.1e}")
+
+# %% [markdown]
+# ### Question 1.6: find the fault, Laplace on the mean loss (1 point)
+#
+# The same published lab trains with the *mean* loss and a penalty of its own,
+#
+# $$L(w) = -\frac1N \sum_{n=1}^N \log p(y_n \mid x_n, w) + \lambda \|w\|^2 ,$$
+#
+# and then takes `torch.linalg.inv(H)`, with $H = \nabla^2 L(w_{\mathrm{MAP}})$, for the covariance of the posterior. But $L$ is not
+# minus a log posterior: a posterior does not average its data, it multiplies them.
+#
+# The minimum of $L$ *is* a MAP solution, for a certain prior $\mathcal N(0, s_0^2 I)$ that nobody wrote down. Return the right covariance of
+# Laplace's Gaussian under that prior, and the prior's $s_0$, from what the faulty code has at hand.
+#
+# **Shapes.** `h_mean` (D, D), the Hessian of $L$; `n` the number of data; `penalty` $\lambda$ → covariance (D, D), standard deviation $s_0$.
+#
+# <details><summary>Hint</summary>
+#
+# Multiply $L$ by the number that turns its first term into a sum, and compare with $E$ of question 1.1, term by term.
+#
+# </details>
+
+
+# %% nbgrader={"grade": false, "grade_id": "q1_6", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def repair_laplace(h_mean, n, penalty):
+    """Covariance (D, D) of the posterior, and the prior's standard deviation, from the Hessian of the mean loss."""
+    ### BEGIN SOLUTION
+    return torch.linalg.inv(n * h_mean), 1 / math.sqrt(2 * n * penalty)
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q1_6_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+answer = repair_laplace(torch.tensor([[2.0, 0.0], [0.0, 4.0]], device=device), 50, 0.0025)
+assert isinstance(answer, tuple) and len(answer) == 2, "repair_laplace must return two things: covariance, prior_std"
+hint = "Fifty data say fifty times as much as their mean: which Hessian is that of E?"
+assert matches("covariance for H = diag(2, 4), N = 50", answer[0], [[0.01, 0], [0, 0.005]], hint=hint)
+hint = "Compare N lambda |w|^2 with |w|^2 / (2 s0^2); a standard deviation is asked for."
+assert matches("prior_std for lambda = 0.0025, N = 50", answer[1], 2.0, hint=hint)
+
+
+### BEGIN HIDDEN TESTS
+def hidden():
+    import numpy as np
+
+    rng = np.random.default_rng()
+    for size in (1, 3):
+        n, penalty = int(rng.integers(10, 500)), float(rng.uniform(0.001, 0.1))
+        root = rng.normal(size=(size, size)) + 3 * np.eye(size)
+        answer = repair_laplace(torch.tensor(root @ root.T, device=device), n, penalty)
+        got, prior_std = (np.array(torch.as_tensor(v).tolist(), dtype=float) for v in answer)
+        assert got.shape == (size, size), f"for D = {size} the covariance is ({size}, {size}), not {got.shape}"
+        assert np.abs(n * got @ (root @ root.T) - np.eye(size)).max() < 1e-6, "wrong covariance for random H and N"
+        assert abs(2 * n * penalty * float(prior_std) ** 2 - 1) < 1e-6, "wrong prior_std for random N and lambda"
+
+
+hidden()
+del hidden
+### END HIDDEN TESTS
+
+# %% [markdown]
+# A corollary worth remembering: a weight decay that stays the same while the data grow is a prior that *narrows* as the data grow.
+#
+# ### Question 1.7: the predictive by sampling (1 point)
+#
+# Draw $S$ weight vectors from $\mathcal N(m, \Sigma)$. **Each draw is one classifier: use it at all inputs.** Return the
+# probability of class 1 that each of them gives at each input; their average over the draws is the predictive.
+#
+# **Shapes.** `x` (N, D); `mean` (D,); `covariance` (D, D); `samples` S → (S, N).
+#
+# <details><summary>Hint</summary>
+#
+# With $\Sigma = L L^\top$ (`torch.linalg.cholesky`) and $\varepsilon \sim \mathcal N(0, I)$, the vector $m + L\varepsilon$ has covariance
+# $\Sigma$. If your draws are the rows of a matrix, mind on which side $L$ stands, and whether it is transposed.
+#
+# </details>
+
+
+# %% nbgrader={"grade": false, "grade_id": "q1_7", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def predict_mc(x, mean, covariance, samples):
+    """Probability of class 1 (S, N) at x (N, D) under each of S draws of the weights from N(mean, covariance)."""
+    ### BEGIN SOLUTION
+    noise = torch.randn(samples, len(mean), dtype=mean.dtype, device=mean.device)
+    weights = mean + noise @ torch.linalg.cholesky(covariance).T
+    return torch.sigmoid(weights @ x.T)
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q1_7_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+given = torch.tensor([1.0, -1.0], device=device), torch.tensor([[1.0, 1.6], [1.6, 4.0]], device=device)
+answer = torch.as_tensor(predict_mc(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, -1.0]], device=device), *given, 20_000))
+assert answer.shape == (20_000, 3), f"predict_mc must return one row a draw, (20000, 3) here, not {tuple(answer.shape)}"
+assert ((answer >= 0) & (answer <= 1)).all(), "predict_mc must return probabilities, between 0 and 1"
+logits = torch.logit(answer.cpu())
+# tolerances: 6 standard errors, so a right answer fails once in some ten million runs
+hint = "The inputs (1, 0), (0, 1), (1, -1) read off w1, w2 and w1 - w2: means 1, -1 and 2."
+assert matches("means of the logits", logits.mean(0), [1, -1, 2], atol=0.09, hint=hint)
+hint = (
+    "w1 has variance 1, w2 has 4. 3.56 and 1.44? L is transposed. 3.56 and 18.56? The covariance is in the place of L."
+)
+assert matches("variances of the first two", logits[:, :2].var(0), [1, 4], rtol=0.06, hint=hint)
+hint = "1 - 2 * 1.6 + 4. Is it 5? Then the correlation is ignored, or each input got weights of its own."
+assert matches("variance of w1 - w2", logits[:, 2].var(), 1.8, rtol=0.06, hint=hint)
+hint = "cov(w1, w2) = 1.6. Is it 0? Then each input got weights of its own: a draw is one classifier for all inputs."
+assert matches("covariance of the first two", torch.cov(logits[:, :2].T)[0, 1], 1.6, atol=0.11, hint=hint)
+
+
+### BEGIN HIDDEN TESTS
+def hidden():
+    import numpy as np
+
+    rng, samples = np.random.default_rng(), 20_000
+    # strongly correlated, of unequal scales: no wrong root comes near
+    scales, rho = rng.permutation([0.5, 1.0, 2.0]), rng.uniform(0.75, 0.9)
+    covariance = np.outer(scales, scales) * (rho + (1 - rho) * np.eye(3))
+    mean, x = rng.uniform(-1, 1, 3), np.vstack([np.eye(3), rng.uniform(-1, 1, 3)])
+    given = (torch.tensor(v, device=device) for v in (x, mean, covariance))
+    answer = np.array(torch.as_tensor(predict_mc(*given, samples)).tolist(), dtype=float)
+    assert answer.shape == (samples, 4), f"predict_mc must return (S, N), not {answer.shape}"
+    logits = np.log(answer) - np.log1p(-answer)
+    c = x @ covariance @ x.T
+    spread = np.sqrt(np.diag(c))
+    # 6 standard errors: a right answer fails once in some ten million runs
+    assert (np.abs(logits.mean(0) - x @ mean) < 6 * spread / samples**0.5).all(), "wrong mean of the random logits"
+    tolerance = 6 * np.sqrt((np.outer(spread, spread) ** 2 + c**2) / samples)
+    assert (np.abs(np.cov(logits.T) - c) < tolerance).all(), "the logits at several inputs have the wrong covariance"
+    small = predict_mc(torch.zeros(2, 3, device=device), torch.zeros(3, device=device), torch.eye(3, device=device), 5)
+    assert np.abs(np.array(torch.as_tensor(small).tolist(), dtype=float) - 0.5).max() < 1e-9, "at x = 0 p must be 1/2"
+
+
+hidden()
+del hidden
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Question 1.8: the predictive by a formula (1 point)
+#
+# Under $w \sim \mathcal N(m, \Sigma)$ the logit at $x$ is Gaussian, of mean $a = x^\top m$ and variance $v = x^\top \Sigma x$. The average of
+# $\sigma$ over it has no closed form, but MacKay's **probit approximation** is within 0.02 of it, always:
+#
+# $$\int \sigma(z)\, \mathcal N(z \mid a, v)\, dz \approx \sigma\!\left(\frac{a}{\sqrt{1 + \pi v/8}}\right).$$
+#
+# **Shapes.** `x` (N, D); `mean` (D,); `covariance` (D, D) → probability of class 1 (N,).
+
+
+# %% nbgrader={"grade": false, "grade_id": "q1_8", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def predict_probit(x, mean, covariance):
+    """Probability of class 1 (N,) at x (N, D) under weights N(mean, covariance), by MacKay's formula."""
+    ### BEGIN SOLUTION
+    variance = ((x @ covariance) * x).sum(1)
+    return torch.sigmoid((x @ mean) / torch.sqrt(1 + math.pi / 8 * variance))
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q1_8_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+given = torch.tensor([2.0, -1.0], device=device), torch.tensor([[24.0, 0.0], [0.0, 8.0]], device=device) / math.pi
+answer = predict_probit(torch.tensor([[1.0, 0.0], [0.0, -1.0], [0.0, 0.0]], device=device), *given)
+expected = [1 / (1 + math.exp(-1)), 1 / (1 + math.exp(-1 / math.sqrt(2))), 0.5]
+hint = "pi v / 8 is 3, 1 and 0 here: the logits 2, 1, 0 shrink to 1, 1/sqrt(2), 0. The variance is x' Sigma x."
+assert matches("probabilities of class 1", answer, expected, hint=hint)
+
+
+### BEGIN HIDDEN TESTS
+def hidden():
+    import numpy as np
+
+    rng = np.random.default_rng()
+    for size in (1, 6):
+        root, mean, x = rng.normal(size=(3, 3)), rng.normal(size=3), 2 * rng.normal(size=(size, 3))
+        answer = predict_probit(*(torch.tensor(v, device=device) for v in (x, mean, root @ root.T)))
+        got = np.array(torch.as_tensor(answer).tolist(), dtype=float)
+        shrunk = (x @ mean) / np.sqrt(1 + np.pi * ((x @ root) ** 2).sum(1) / 8)
+        assert got.shape == (size,), f"{size} inputs must give ({size},) probabilities, not shape {got.shape}"
+        assert np.abs(got - 0.5 * (1 + np.tanh(shrunk / 2))).max() < 1e-6, "wrong on random inputs, mean, covariance"
+
+
+hidden()
+del hidden
+### END HIDDEN TESTS
+
+# %% tags=["demo"]
+nodes, node_weights = (torch.tensor(v) for v in np.polynomial.hermite_e.hermegauss(200))
+logits = torch.linspace(-6, 6, 49)
+for std in (0.5, 2.0, 5.0):
+    exact = (torch.sigmoid(logits[:, None] + std * nodes) * node_weights).sum(1) / node_weights.sum()
+    inputs = torch.stack([logits, torch.ones_like(logits)], 1).to(device)  # logit a * 1 + 1 * w2 with w2 ~ N(0, std^2)
+    law = torch.tensor([1.0, 0.0], device=device), torch.diag(torch.tensor([0.0, std**2], device=device))
+    formula = torch.as_tensor(predict_probit(inputs, *law)).cpu()
+    print(f"logit of standard deviation {std}: largest error of the formula {float((formula - exact).abs().max()):.4f}")
+
+# %% [markdown]
+# ### Question 1.9: infinitely far away (1 point)
+#
+# On the ray $t\,d$, mean and standard deviation of the logit both grow like $t$. So the confidence
+# $\max(\bar p, 1 - \bar p)$ of the exact average $\bar p = \mathbb E\,\sigma(t\,d^\top w)$, $w \sim \mathcal N(m, \Sigma)$, does not go to 1: it has a limit. Find it, in
+# closed form. It is the limit of the true average, not of the probit approximation.
+#
+# **Shapes.** `directions` (K, D), not normalised; `mean` (D,); `covariance` (D, D) → (K,), between ½ and 1.
+#
+# <details><summary>Hint</summary>
+#
+# What does $\sigma(t z)$ become as $t \to \infty$, for $z > 0$ and for $z < 0$? So the limit is the probability of an event about the
+# Gaussian variable $d^\top w$. `torch.special.ndtr` is the normal distribution function $\Phi$.
+#
+# </details>
+
+
+# %% nbgrader={"grade": false, "grade_id": "q1_9", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def far_confidence(directions, mean, covariance):
+    """Limit (K,) of the confidence at t d as t grows, for directions d (K, D) and weights N(mean, covariance)."""
+    ### BEGIN SOLUTION
+    std = ((directions @ covariance) * directions).sum(1).sqrt()
+    return torch.special.ndtr((directions @ mean).abs() / std)
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q1_9_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+given = torch.tensor([2.0, 0.0], device=device), torch.eye(2, device=device)
+answer = far_confidence(torch.tensor([[0.0, 1.0], [1.0, 0.0], [-3.0, 4.0]], device=device), *given)
+hint = "d'w has mean 0, 2, -6 and standard deviation 1, 1, 5: a confidence is at least 1/2, whatever the sign, and the"
+hint += " length of d does not matter. Close but not equal? Then you took the limit of the approximation of 1.8."
+assert matches("far_confidence", answer, [0.5, 0.977250, 0.884930], rtol=1e-5, hint=hint)
+
+
+### BEGIN HIDDEN TESTS
+def hidden():
+    import math
+
+    import numpy as np
+
+    rng = np.random.default_rng()
+    root, mean, directions = rng.normal(size=(3, 3)), rng.normal(size=3), rng.normal(size=(6, 3))
+    answer = far_confidence(*(torch.tensor(v, device=device) for v in (directions, mean, root @ root.T)))
+    got = np.array(torch.as_tensor(answer).tolist(), dtype=float)
+    ratio = (directions @ mean) / np.linalg.norm(directions @ root, axis=1)
+    expected = np.array([0.5 + 0.5 * math.erf(abs(r) / math.sqrt(2)) for r in ratio.tolist()])
+    assert got.shape == (6,), f"six directions must give six limits, not shape {got.shape}"
+    assert np.abs(got - expected).max() < 1e-5, "wrong limits for random directions, mean and covariance"
+
+
+hidden()
+del hidden
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Now look at it. The figure uses your functions. On the right, the dashed lines are your limits.
+
+# %% tags=["demo"]
+laplace = bayes.fit_laplace(map_model, x_blobs, y_blobs, prior_precision=PRIOR_STD**-2)
+w_mean, w_covariance = laplace.mean, laplace.covariance
+
+figure, (left, middle, right) = plt.subplots(1, 3, figsize=style.figsize(1.8, 3.6))
+show_confidence(lambda points: two_classes(torch.sigmoid(points @ w_map)[None]), "MAP", left)
+show_confidence(
+    lambda points: two_classes(predict_mc(points, w_mean, w_covariance, 400)), "Laplace, 400 samples", middle
+)
+for (name, direction), color in zip(RAYS.items(), ("blue", "orange"), strict=True):
+    d = torch.tensor([direction], device=device)
+    p = torch.as_tensor(predict_probit(distances[:, None] * d, w_mean, w_covariance)).cpu()
+    limit = float(torch.as_tensor(far_confidence(d, w_mean, w_covariance))[0])
+    right.plot(distances.cpu(), torch.maximum(p, 1 - p), color=style.COLORS[color], label=name)
+    right.axhline(limit, ls="--", lw=1, color=style.COLORS[color])
+right.set(xlabel="distance t along the ray t d", ylabel="confidence of Laplace", ylim=(0.48, 1.02), title="probit")
+right.legend(loc="center right", bbox_to_anchor=(1.0, 0.4))
+plt.show()
+
+# %% [markdown]
+# And what the fault of question 1.6 does. "Right" is the posterior precision as a sum; "mean loss" takes $\lambda = 1/(2 N s_0^2)$, so
+# that the MAP solution is the same, and forgets the factor $N$; "mean loss, $\lambda = 1$" is what was published. Confidence
+# infinitely far away:
+
+# %% tags=["demo"]
+print(f"{'':26}" + "".join(f"{name:>28}" for name in RAYS))
+d = torch.tensor(list(RAYS.values()), device=device)
+for n in (20, 400):
+    x, y = blobs(n)
+    model = find_map(x, y, PRIOR_STD)
+    precision = bayes.fit_laplace(model, x, y, prior_precision=PRIOR_STD**-2).precision
+    sharp = find_map(x, y, (2 * n) ** -0.5)  # lambda = 1 on the mean loss
+    rows = {
+        "right": (model.weight[0], precision),
+        "mean loss": (model.weight[0], precision / n),
+        "mean loss, lambda = 1": (
+            sharp.weight[0],
+            bayes.fit_laplace(sharp, x, y, prior_precision=2.0 * n).precision / n,
+        ),
+    }
+    for name, (weight, matrix) in rows.items():
+        limits = torch.as_tensor(far_confidence(d, weight.detach(), torch.linalg.inv(matrix)))
+        print(f"N = {n:3}, {name:22}" + "".join(f"{value:25.3f}   " for value in limits.tolist()))
+
+# %% [markdown]
+# The two faults of the last row (a narrow hidden prior, and a covariance $N$ times too wide) nearly cancel in a picture, which is why
+# nobody noticed. In JupyterLab, move the prior:
+
+
+# %% tags=["demo"]
+def with_prior(prior_std):
+    model = find_map(x_blobs, y_blobs, prior_std)
+    posterior = bayes.fit_laplace(model, x_blobs, y_blobs, prior_precision=prior_std**-2)
+    figure, (left, right) = plt.subplots(1, 2, figsize=style.figsize(1.2, 3.4))
+    show_confidence(lambda points: two_classes(torch.sigmoid(points @ posterior.mean)[None]), "MAP", left)
+    show_confidence(
+        lambda points: two_classes(predict_probit(points, posterior.mean, posterior.covariance)[None]), "Laplace", right
+    )
+    plt.show()
+
+
+stds = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0]
+slider = ipywidgets.SelectionSlider(options=stds, value=10.0, description="prior std", continuous_update=False)
+display(ipywidgets.interactive(with_prior, prior_std=slider))
+
+# %% [markdown]
+# ## 2. Variational inference
+#
+# *This part does not need your answers to part 1.*
+#
+# Laplace looks at one point of the posterior. **Variational inference** looks for the best member of a whole family. Ours is the
+# mean-field Gaussian: every weight is independent, with its own mean $m_j$ and standard deviation $s_j$,
+#
+# $$q(w) = \prod_j \mathcal N(w_j \mid m_j, s_j^2), \qquad s_j = \log(1 + e^{\rho_j}),$$
+#
+# so that every $\rho_j \in \mathbb R$ is allowed. It maximises the **evidence lower bound**
+#
+# $$\mathrm{ELBO}(q) = \mathbb E_q \Big[\sum_{n=1}^N \log p(y_n \mid x_n, w)\Big] - \mathrm{KL}(q \,\|\, p)
+# = \log p(\mathcal D) - \mathrm{KL}\big(q \,\|\, p(w \mid \mathcal D)\big).$$
+#
+# ### Question 2.1: a draw that can be differentiated (1 point)
+#
+# Write a draw from $q$ as a function of $m$, $\rho$ and noise that depends on neither (*reparameterisation*). Each entry has
+# noise of its own, fresh at each call, and gradients must flow to `mean` and to `rho`.
+#
+# **Shapes.** `mean`, `rho` of any one shape → a draw of this shape.
+#
+# <details><summary>Hint</summary>
+#
+# $w = m + s \varepsilon$ with $\varepsilon \sim \mathcal N(0, 1)$. `F.softplus` is $\log(1 + e^\rho)$; `torch.randn_like` gives
+# the noise. `torch.normal(mean, std)` draws from the right law and has no gradient.
+#
+# </details>
+
+
+# %% nbgrader={"grade": false, "grade_id": "q2_1", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def draw(mean, rho):
+    """One draw from N(mean, s^2), s = log(1 + exp(rho)), entry by entry, with gradients to mean and rho."""
+    ### BEGIN SOLUTION
+    return mean + F.softplus(rho) * torch.randn_like(mean)
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q2_1_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+mean = torch.full((2, 20_000), 3.0, device=device, requires_grad=True)
+rho = torch.tensor([[-1.0], [2.0]], device=device).repeat(1, 20_000).requires_grad_()
+answer = draw(mean, rho)
+assert isinstance(answer, torch.Tensor) and answer.shape == mean.shape, "draw must return a tensor of the shape of mean"
+# tolerances: 6 standard errors, so a right answer fails once in some ten million runs
+assert matches(
+    "mean of the draws", answer.mean(1), [3, 3], atol=0.1, hint="Centred on mean: is the noise standard normal?"
+)
+hint = "s = log(1 + exp(rho)) is 0.3133 and 2.1269: the standard deviation itself, neither exp(rho) nor a variance."
+assert matches("standard deviation of the draws", answer.std(1), [0.313262, 2.126928], rtol=0.03, hint=hint)
+assert answer.requires_grad, "the draw has no gradient: write it as mean + std * noise, the noise alone being random"
+answer.sum().backward()
+assert mean.grad is not None and rho.grad is not None, "the gradient must reach both mean and rho"
+assert matches("gradient in mean", mean.grad[:, 0], [1, 1], hint="Moving the mean moves the draw by as much.")
+
+
+### BEGIN HIDDEN TESTS
+def hidden():
+    import numpy as np
+
+    rng = np.random.default_rng()
+    m, r = rng.normal(size=(3, 20_000)), np.repeat(rng.uniform(-3, 3, (3, 1)), 20_000, 1)
+    mean, rho = (torch.tensor(v, device=device).requires_grad_() for v in (m, r))
+    first, second = draw(mean, rho), draw(mean, rho)
+    s = np.logaddexp(0, r)
+    noise = [(np.array(w.tolist(), dtype=float) - m) / s for w in (first, second)]
+    # 6 standard errors, 4e-2 on 20 000 draws: a right answer fails once in some ten million runs
+    for e in noise:
+        assert np.abs(e.mean(1)).max() < 0.0425, "the draws are not centred on mean"
+        assert np.abs((e**2).mean(1) - 1).max() < 0.06, "their standard deviation is not log(1 + exp(rho))"
+        assert np.abs(np.mean(e**4, 1) - 3).max() < 0.6, "the noise is not normal"
+        assert np.abs(np.corrcoef(e) - np.eye(3)).max() < 0.0425, "entries must have noise of their own"
+    assert abs(np.mean(noise[0] * noise[1])) < 0.0425, "each call must draw afresh"
+    g_mean, g_rho = (np.array(g.tolist(), dtype=float) for g in torch.autograd.grad(first.sum(), (mean, rho)))
+    assert np.abs(g_mean - 1).max() < 1e-6, "wrong gradient in mean"
+    assert np.abs(g_rho - noise[0] / (1 + np.exp(-r))).max() < 1e-6, "wrong gradient in rho"
+
+
+hidden()
+del hidden
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Question 2.2: find the fault, a KL that does nothing (1 point)
+#
+# For the prior $\mathcal N(0, s_0^2)$ on each weight the KL is a formula:
+#
+# $$\mathrm{KL}(q \,\|\, p) = \sum_j \left( \log\frac{s_0}{s_j} + \frac{s_j^2 + m_j^2}{2 s_0^2} - \frac12 \right).$$
+#
+# This is how two editions of the published lab computed it:
+#
+# ```python
+# def kl_to_prior(mean, rho, prior_std):
+#     total = np.zeros(1)
+#     std = F.softplus(rho)
+#     total[0] += (torch.log(prior_std / std) + (std**2 + mean**2) / (2 * prior_std**2) - 0.5).mean()
+#     return total[0]
+# ```
+#
+# There are two faults in it. With the first, the KL has no influence whatever on the training; with the second, it is a
+# hundred times too weak for a layer of a hundred weights. Write the function as it should be.
+#
+# **Shapes.** `mean`, `rho` of any one shape → one number, differentiable in both.
+
+
+# %% nbgrader={"grade": false, "grade_id": "q2_2", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def kl_to_prior(mean, rho, prior_std):
+    """KL from q = N(mean, s^2), s = log(1 + exp(rho)), to N(0, prior_std^2), in nats, for all weights together."""
+    ### BEGIN SOLUTION
+    std = F.softplus(rho)
+    return (torch.log(prior_std / std) + (std**2 + mean**2) / (2 * prior_std**2) - 0.5).sum()
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q2_2_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+mean = torch.zeros(2, 3, device=device, requires_grad=True)
+rho = torch.full((2, 3), math.log(math.expm1(2.0)), device=device, requires_grad=True)  # s = 2
+assert matches("KL at the prior", kl_to_prior(mean, rho, 2.0), 0.0, hint="q = p here, so the KL is 0.")
+answer = kl_to_prior(mean + 2, rho, 2.0)
+hint = "Six weights, each m^2 / (2 s0^2) = 1/2 away: 3 nats in all. Is it 0.5? Then the weights were averaged."
+assert matches("KL with all means at 2, s = s0 = 2", answer, 3.0, hint=hint)
+assert isinstance(answer, torch.Tensor) and answer.requires_grad, (
+    f"the KL came back as {type(answer).__name__} without a gradient: keep it a torch tensor from beginning to end"
+)
+gradient = torch.autograd.grad(answer, mean, allow_unused=True)[0]
+assert gradient is not None, "the KL has no gradient in mean"
+assert matches("its gradient in mean, m / s0^2", gradient, torch.full((2, 3), 0.5))
+
+
+### BEGIN HIDDEN TESTS
+def hidden():
+    import numpy as np
+
+    rng = np.random.default_rng()
+    for shape in ((1,), (3, 4)):
+        prior_std = float(rng.uniform(0.3, 4.0))
+        m, r = rng.normal(size=shape), rng.uniform(-3, 3, shape)
+        mean, rho = (torch.tensor(v, device=device).requires_grad_() for v in (m, r))
+        answer = kl_to_prior(mean, rho, prior_std)
+        s = np.logaddexp(0, r)
+        ratio = (s / prior_std) ** 2
+        expected = 0.5 * (ratio - 1 - np.log(ratio) + (m / prior_std) ** 2).sum()
+        got = np.array(torch.as_tensor(answer).tolist(), dtype=float)
+        assert got.size == 1, f"the KL is one number, not shape {got.shape}"
+        assert abs(float(got.reshape(())) - expected) < 1e-6 * (1 + expected), "wrong KL for random mean and rho"
+        gradients = torch.autograd.grad(answer.sum(), (mean, rho))
+        g_mean, g_rho = (np.array(g.tolist(), dtype=float) for g in gradients)
+        assert np.abs(g_mean - m / prior_std**2).max() < 1e-6, "wrong gradient of the KL in mean"
+        expected = (s / prior_std**2 - 1 / s) / (1 + np.exp(-r))
+        assert np.abs(g_rho - expected).max() < 1e-6 * (1 + np.abs(expected).max()), "wrong gradient of the KL in rho"
+
+
+hidden()
+del hidden
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Question 2.3: a linear layer with random weights (1 point)
+#
+# Complete the layer. Its weight matrix $W$ (out, in) and its bias $b$ (out,) are both random, each entry with its own $m$ and $\rho$.
+# One call of `forward` draws $W$ and $b$ **once** and returns $W x + b$ for all the rows of `x`: a call is one function. It
+# does so in training and in evaluation mode alike; this layer *is* a distribution. With `bias=False` there is no $b$, and
+# `bias_mean`, `bias_rho` are `None`.
+#
+# So that this question does not hang on question 2.1, you may draw with `torch.distributions.Normal(mean, std).rsample()`.
+#
+# **Shapes.** `x` (N, in_features) → (N, out_features).
+#
+# <details><summary>Hint</summary>
+#
+# `F.linear(x, weight, bias)` takes a weight of shape (out, in), and `bias=None`.
+#
+# </details>
+
+
+# %% nbgrader={"grade": false, "grade_id": "q2_3", "locked": false, "schema_version": 3, "solution": true, "task": false}
+class LinearVariational(nn.Module):
+    """A linear layer with a mean-field Gaussian over its weights and biases, and the prior N(0, prior_std^2)."""
+
+    def __init__(self, in_features, out_features, *, prior_std=1.0, bias=True, initial_std=0.05):
+        super().__init__()
+        self.prior_std = prior_std
+        rho = math.log(math.expm1(initial_std))  # log(1 + exp(rho)) = initial_std
+        self.weight_mean = nn.Parameter(torch.randn(out_features, in_features) / math.sqrt(in_features))
+        self.weight_rho = nn.Parameter(torch.full((out_features, in_features), rho))
+        self.bias_mean = nn.Parameter(torch.zeros(out_features)) if bias else None
+        self.bias_rho = nn.Parameter(torch.full((out_features,), rho)) if bias else None
+
+    def kl(self):
+        """KL to the prior, summed over weights and biases (the formula of question 2.2, ready-made)."""
+        total = bayes.kl_normal(self.weight_mean, F.softplus(self.weight_rho), self.prior_std)
+        if self.bias_mean is not None:
+            total = total + bayes.kl_normal(self.bias_mean, F.softplus(self.bias_rho), self.prior_std)
+        return total
+
+    def forward(self, x):
+        """Outputs (N, out_features) at x (N, in_features) for one fresh draw of the weights and biases."""
+        ### BEGIN SOLUTION
+        weight = self.weight_mean + F.softplus(self.weight_rho) * torch.randn_like(self.weight_mean)
+        if self.bias_mean is None:
+            return F.linear(x, weight)
+        return F.linear(x, weight, self.bias_mean + F.softplus(self.bias_rho) * torch.randn_like(self.bias_mean))
+        ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q2_3_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+layer = LinearVariational(2, 20_000).to(device)  # 20 000 outputs of the same law: 20 000 draws in one call
+with torch.no_grad():
+    layer.weight_mean[:], layer.bias_mean[:] = torch.tensor([1.0, 2.0], device=device), 0.5
+    layer.weight_rho[:], layer.bias_rho[:] = torch.tensor([0.0, 1.0], device=device), -1.0
+x = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, -1.0]], device=device)
+answer = layer(x)
+assert answer.shape == (3, 20_000), (
+    f"3 inputs, 20000 outputs: forward must return (3, 20000), not {tuple(answer.shape)}"
+)
+hint = "Rows 0 and 1 of x are equal, so one draw of the weights gives equal outputs: W is drawn once a call, not a row."
+assert matches("difference between two equal inputs", (answer[0] - answer[1]).abs().max(), 0.0, hint=hint)
+# tolerances: 6 standard errors, so a right answer fails once in some ten million runs
+hint = "W x + b with means (1, 2) and 0.5 at (1, 0) and (1, -1)."
+assert matches("means of the outputs", answer[::2].mean(1), [1.5, -0.5], atol=0.08, hint=hint)
+hint = "Variances add: s^2 = log(1 + e^rho)^2 is 0.480 and 1.725 for the weights, and 0.098 for the bias."
+assert matches("variances of the outputs", answer[::2].var(1), [0.578586, 2.303244], rtol=0.06, hint=hint)
+assert not torch.equal(layer.eval()(x), layer(x)), "each call must draw new weights, in evaluation mode, too"
+assert LinearVariational(2, 3, bias=False).to(device)(x).shape == (3, 3), "it must work with bias=False"
+answer.sum().backward()
+assert all(p.grad is not None for p in layer.parameters()), "the gradient must reach all four parameters"
+
+
+### BEGIN HIDDEN TESTS
+def hidden():
+    import numpy as np
+
+    rng, units = np.random.default_rng(), 20_000
+    for bias in (True, False):
+        layer = LinearVariational(3, units, bias=bias).to(device)
+        m, r = rng.normal(size=4), rng.uniform(-2, 1, 4)
+        with torch.no_grad():
+            layer.weight_mean[:] = torch.tensor(m[:3], device=device)
+            layer.weight_rho[:] = torch.tensor(r[:3], device=device)
+            if bias:
+                layer.bias_mean[:], layer.bias_rho[:] = float(m[3]), float(r[3])
+        layer.train(bool(rng.integers(2)))
+        x = rng.normal(size=(4, 3))
+        xb = np.hstack([x, np.ones((4, 1)) * bias])
+        calls = [layer(torch.tensor(x, device=device)) for _ in range(2)]
+        outputs = [np.array(torch.as_tensor(call).tolist(), dtype=float) for call in calls]
+        assert outputs[0].shape == (4, units), f"forward must return (N, out_features), not {outputs[0].shape}"
+        c = (xb * np.logaddexp(0, r) ** 2) @ xb.T  # one draw for all rows: outputs at several inputs are correlated
+        spread = np.sqrt(np.diag(c))
+        # 6 standard errors: a right answer fails once in some ten million runs
+        for z in outputs:
+            assert (np.abs(z.mean(1) - xb @ m) < 6 * spread / units**0.5).all(), "wrong mean of the outputs"
+            tolerance = 6 * np.sqrt((np.outer(spread, spread) ** 2 + c**2) / units)
+            assert (np.abs(np.cov(z) - c) < tolerance).all(), "wrong covariance of the outputs at several inputs"
+        product = ((outputs[0] - (xb @ m)[:, None]) * (outputs[1] - (xb @ m)[:, None])).mean(1)
+        assert (np.abs(product) < 6 * spread**2 / units**0.5).all(), "two calls must be independent"
+        calls[0].square().sum().backward()
+        assert all(p.grad is not None for p in layer.parameters()), "a parameter gets no gradient"
+
+
+hidden()
+del hidden
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Question 2.4: the evidence lower bound (1 point)
+#
+# Estimate the ELBO of the **whole** data set ($N$ = `data_size`) from a minibatch of $B$ of its points and $S$ draws of the weights:
+#
+# $$\widehat{\mathrm{ELBO}} = \frac NB \sum_{b=1}^B \frac1S \sum_{s=1}^S \log p(y_b \mid x_b, w_s) - \mathrm{KL}(q \,\|\, p).$$
+#
+# One more published fault to avoid: the *mean* over the data minus the *mean* over the weights. For the logistic model on 400 points
+# it weighs the KL 200 times too strongly.
+#
+# **Arguments.** `model(x)` gives outputs (B, 1) for one fresh draw of the weights; `model.kl()` the KL, in nats, already summed;
+# `log_likelihood(outputs, y)` the log-likelihoods (B,) → one number, differentiable, to be maximised.
+
+
+# %% nbgrader={"grade": false, "grade_id": "q2_4", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def elbo(model, log_likelihood, x, y, data_size, samples=1):
+    """Estimate of the ELBO of all data_size points from the batch x (B, D), y (B,) and this many draws."""
+    ### BEGIN SOLUTION
+    fit = sum(log_likelihood(model(x), y).mean() for _ in range(samples)) / samples
+    return data_size * fit - model.kl()
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q2_4_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+class Pretender(nn.Module):
+    """Stands in for a variational model: call k returns k x theta, and its KL is kl_value theta."""
+
+    def __init__(self, kl_value):
+        super().__init__()
+        self.theta, self.kl_value, self.calls = nn.Parameter(torch.ones((), device=device)), kl_value, 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.calls * self.theta * x[:, :1]
+
+    def kl(self):
+        return self.kl_value * self.theta
+
+
+x, y = torch.tensor([[1.0], [3.0]], device=device), torch.zeros(2, device=device)
+pretender = Pretender(5.0)
+answer = elbo(pretender, lambda outputs, y: -outputs[:, 0], x, y, 2)
+hint = "The batch is all the data: log-likelihoods -1 - 3, minus a KL of 5."
+assert matches("ELBO, N = B = 2, S = 1", answer, -9.0, hint=hint)
+answer = elbo(Pretender(5.0), lambda outputs, y: -outputs[:, 0], x, y, 20)
+assert matches("ELBO, N = 20, B = 2", answer, -45.0, hint="Two points stand for twenty; the KL counts once.")
+answer = elbo(Pretender(5.0), lambda outputs, y: -outputs[:, 0], x, y, 2, 3)
+hint = "Call the model once a draw: here draw k gives k times -4, their average is -8; the KL counts once."
+assert matches("ELBO, three draws", answer, -13.0, hint=hint)
+elbo(pretender, lambda outputs, y: -outputs[:, 0], x, y, 2).backward()
+hint = "The second call of this model: -2 (1 + 3) from the data and -5 from the KL. Both must keep their gradient."
+assert matches("its gradient", pretender.theta.grad, -13.0, hint=hint)
+
+
+### BEGIN HIDDEN TESTS
+def hidden():
+    import numpy as np
+
+    class Model(nn.Module):
+        def __init__(self, slopes, kl_value):
+            super().__init__()
+            self.theta, self.slopes, self.kl_value = nn.Parameter(torch.ones((), device=device)), slopes, kl_value
+            self.weight, self.calls = nn.Parameter(torch.zeros(7, device=device)), 0
+
+        def forward(self, x):
+            self.calls += 1
+            return self.slopes[self.calls - 1] * self.theta * x.sum(1, keepdim=True)
+
+        def kl(self):
+            return self.kl_value * self.theta**2
+
+    rng = np.random.default_rng()
+    for size, samples in ((1, 1), (4, 1), (3, 5)):
+        slopes, kl_value, n = rng.normal(size=samples), float(rng.uniform(1, 9)), int(rng.integers(5, 300))
+        x, y = rng.normal(size=(size, 2)), rng.normal(size=size)
+        model = Model(slopes.tolist(), kl_value)
+        given = torch.tensor(x, device=device), torch.tensor(y, device=device)
+        answer = elbo(model, lambda outputs, y: -((outputs[:, 0] - y) ** 2), *given, n, samples)
+        got = np.array(torch.as_tensor(answer).tolist(), dtype=float)
+        residuals = np.outer(slopes, x.sum(1)) - y
+        expected = -n * (residuals**2).mean() - kl_value
+        assert got.size == 1, f"the ELBO is one number, not shape {got.shape}"
+        assert model.calls == samples, f"the model was called {model.calls} times for {samples} draws"
+        assert abs(float(got.reshape(())) - expected) < 1e-6 * (1 + abs(expected)), (
+            f"wrong for B = {size}, S = {samples}"
+        )
+        gradient = float(torch.autograd.grad(answer.sum(), model.theta)[0])
+        expected = -2 * n * (residuals * np.outer(slopes, x.sum(1))).mean() - 2 * kl_value
+        assert abs(gradient - expected) < 1e-6 * (1 + abs(expected)), "wrong gradient: is a part of it detached?"
+
+
+hidden()
+del hidden
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Question 2.5: where it must end (1 point)
+#
+# Before trusting a stochastic optimiser, find a case where the answer is known. In Bayesian linear regression the posterior is exactly
+# $\mathcal N(m_N, \Lambda^{-1})$. Which mean-field Gaussian $q^*$ maximises the ELBO? Minimise $\mathrm{KL}(q \,\|\, p(w \mid \mathcal D))$ over
+# the means and the variances of $q$, and return
+#
+# - the variances of $q^*$ (its means are $m_N$),
+# - the **gap** that remains, $\log p(\mathcal D) - \mathrm{ELBO}(q^*) = \mathrm{KL}(q^* \,\|\, p(w \mid \mathcal D))$.
+#
+# **Shapes.** `precision` $\Lambda$ (D, D) → variances (D,), gap (one number).
+#
+# <details><summary>Hint</summary>
+#
+# $\mathrm{KL}\big(\mathcal N(m, S)\,\|\,\mathcal N(m_N, \Lambda^{-1})\big) = \frac12\big(\operatorname{tr}(\Lambda S) - D - \log\det\Lambda - \log\det S
+# + (m - m_N)^\top\Lambda(m - m_N)\big)$. With $S$ diagonal, which entries of $\Lambda$ remain in the trace?
+#
+# </details>
+
+
+# %% nbgrader={"grade": false, "grade_id": "q2_5", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def mean_field_optimum(precision):
+    """Variances (D,) of the best mean-field Gaussian for a Gaussian posterior, and the KL that remains."""
+    ### BEGIN SOLUTION
+    diagonal = precision.diagonal()
+    return 1 / diagonal, 0.5 * (diagonal.log().sum() - torch.logdet(precision))
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q2_5_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+answer = mean_field_optimum(torch.tensor([[2.0, 1.0], [1.0, 2.0]], device=device))
+assert isinstance(answer, tuple) and len(answer) == 2, "mean_field_optimum must return two things: variances, gap"
+hint = "Minimise Lambda_jj s_j^2 - log s_j^2. The marginal variances would be 2/3: mean-field is narrower than that."
+assert matches("variances for precision [[2, 1], [1, 2]]", answer[0], [0.5, 0.5], hint=hint)
+hint = (
+    "Put the optimum back into the KL: the trace and D cancel, and half the difference of two log determinants stays."
+)
+assert matches("gap", answer[1], 0.5 * math.log(4 / 3), hint=hint)
+
+
+### BEGIN HIDDEN TESTS
+def hidden():
+    import numpy as np
+
+    rng = np.random.default_rng()
+    for size in (1, 4):
+        root = rng.normal(size=(size, size)) + 2 * np.eye(size)
+        precision = root @ root.T
+        answer = mean_field_optimum(torch.tensor(precision, device=device))
+        got, gap = (np.array(torch.as_tensor(v).tolist(), dtype=float) for v in answer)
+        assert got.shape == (size,) and gap.size == 1, f"shapes {got.shape}, {gap.shape} for D = {size}"
+        assert np.abs(got * np.diag(precision) - 1).max() < 1e-6, "wrong variances for a random precision"
+        # the gap is minus half the log determinant of the posterior's correlation of precision
+        scale = 1 / np.sqrt(np.diag(precision))
+        expected = -0.5 * np.linalg.slogdet(precision * np.outer(scale, scale))[1]
+        assert abs(float(gap.reshape(())) - expected) < 1e-6 * (1 + expected), "wrong gap for a random precision"
+
+
+hidden()
+del hidden
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Does your layer arrive there? The line of lab 1, 25 points with noise of known precision, trained with your layer and your ELBO.
+# The last row shows yet another published habit: Adam with `weight_decay`, on top of the KL. It pulls every parameter to 0, the
+# $\rho_j$ too, and $\rho = 0$ is a standard deviation of $\log 2 = 0.69$.
+
+
+# %%
+def fit_elbo(model, log_likelihood, x, y, *, steps, lr, samples=1, weight_decay=0.0):
+    """Maximise your elbo by Adam on all data, with a falling step size; returns the ELBO of each step."""
+    optimiser = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    history = []
+    for _ in tqdm(range(steps), desc="variational inference", leave=False):
+        optimiser.zero_grad()
+        value = elbo(model, log_likelihood, x, y, len(x), samples)
+        (-value / len(x)).backward()
+        optimiser.step()
+        schedule.step()
+        history.append(value.detach())
+    return torch.stack(history).cpu()
+
+
+def bernoulli(outputs, y):
+    """Log-likelihoods (B,) of labels 0 and 1 given logits (B, 1)."""
+    return -F.binary_cross_entropy_with_logits(outputs[:, 0], y, reduction="none")
+
+
+# %% tags=["demo"]
+NOISE_STD, ALPHA = 0.2, 2.0
+x_line, t_line = (v.to(device) for v in toy.line(25, generator=devices.generator(0)))
+phi_line = features.linear()(x_line)
+exact = bayes.fit_linear(features.linear(), x_line, t_line, alpha=ALPHA, beta=NOISE_STD**-2)
+variances, gap = (torch.as_tensor(v).cpu() for v in mean_field_optimum(exact.precision))
+
+
+def gaussian(outputs, t):
+    return torch.distributions.Normal(outputs[:, 0], NOISE_STD).log_prob(t)
+
+
+def row(name, mean, std):
+    print(f"{name:28}" + "".join(f"{float(v):10.4f}" for v in (*mean, *std)))
+
+
+print(f"{'':28}{'mean 0':>10}{'mean 1':>10}{'std 0':>10}{'std 1':>10}")
+row("exact posterior", exact.mean, exact.covariance.diagonal().sqrt())
+row("mean-field optimum", exact.mean, variances.sqrt())
+for decay, name in ((0.0, "your layer, trained"), (0.05, "the same with weight decay")):
+    torch.manual_seed(0)
+    layer = LinearVariational(2, 1, prior_std=ALPHA**-0.5, bias=False).to(device)
+    fit_elbo(layer, gaussian, phi_line, t_line, steps=1500, lr=0.03, samples=5, weight_decay=decay)
+    row(name, layer.weight_mean[0].detach(), F.softplus(layer.weight_rho)[0].detach())
+    if decay == 0:
+        with torch.no_grad():
+            bound = elbo(layer, gaussian, phi_line, t_line, 25, samples=4000)
+print(
+    f"log evidence - ELBO of your layer = {float(exact.log_evidence) - float(bound):.3f}, the gap is {float(gap):.3f}"
+)
+
+# %% [markdown]
+# Now the logistic model of part 1. In two dimensions the exact posterior can be computed on a grid, so we can see what the two
+# Gaussians make of it.
+
+# %% tags=["demo"]
+torch.manual_seed(0)
+logistic = LinearVariational(2, 1, prior_std=PRIOR_STD, bias=False, initial_std=1.0).to(device)
+fit_elbo(logistic, bernoulli, x_blobs, y_blobs, steps=1500, lr=0.1, samples=2)
+m, s = logistic.weight_mean[0].detach().cpu(), F.softplus(logistic.weight_rho)[0].detach().cpu()
+laplace = bayes.fit_laplace(map_model, x_blobs, y_blobs, prior_precision=PRIOR_STD**-2)
+
+axis = torch.linspace(-18, 30, 241)
+grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)  # (241, 241, 2) weights
+log_density = -F.softplus(-(grid @ x_blobs.T.cpu()) * (2 * y_blobs.cpu() - 1)).sum(-1)
+log_density = log_density - grid.square().sum(-1) / (2 * PRIOR_STD**2)
+density = torch.exp(log_density - log_density.max())
+
+
+def ellipse(mean, covariance, radius):
+    angle = torch.linspace(0, 2 * math.pi, 100)
+    circle = radius * torch.stack([angle.cos(), angle.sin()])
+    return mean[:, None] + torch.linalg.cholesky(covariance) @ circle
+
+
+plt.figure(figsize=style.figsize(0.75, 4.6))
+plt.contourf(axis, axis, density, levels=[0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0], cmap="Greys")
+for name, mean, covariance, color in (
+    ("Laplace", laplace.mean.cpu(), laplace.covariance.cpu(), "orange"),
+    ("mean-field", m, torch.diag(s**2), "blue"),
+):
+    for radius in (1, 2):
+        label = f"{name}, 1 and 2 std" if radius == 1 else None
+        plt.plot(*ellipse(mean, covariance, radius), color=style.COLORS[color], label=label)
+    plt.plot(*mean, "x", color=style.COLORS[color])
+plt.gca().set(xlabel="$w_1$", ylabel="$w_2$", aspect="equal", title="posterior of the two weights (grey: exact)")
+plt.legend(loc="lower left")
+plt.show()
+
+# %% tags=["demo"]
+figure, axes = plt.subplots(1, 3, figsize=style.figsize(1.8, 3.4))
+weights = density.flatten() / density.sum()
+some = grid.reshape(-1, 2)[torch.multinomial(weights, 400, generator=devices.generator(0), replacement=True)]
+
+
+def logistic_draws(points):
+    with torch.no_grad():
+        return torch.stack([torch.sigmoid(logistic(points)[:, 0]) for _ in range(400)])
+
+
+show_confidence(lambda points: two_classes(torch.sigmoid(some.to(device) @ points.T)), "exact posterior", axes[0])
+show_confidence(lambda points: laplace.predict(points, link="mc", samples=400), "Laplace", axes[1])
+show_confidence(lambda points: two_classes(logistic_draws(points)), "mean-field variational", axes[2])
+plt.show()
+
+# %% [markdown]
+# And a network: 2-50-1 on the two moons, 200 points. It is nothing but two of your layers.
+
+# %%
+MOONS_PRIOR_STD = 3.0
+x_moons, y_moons = toy.moons(200, noise_std=0.1, generator=devices.generator(0))
+x_moons, y_moons = x_moons.to(device), y_moons.to(device, torch.float64)
+
+
+class VariationalMLP(nn.Sequential):
+    """Layers in a row; the KL of independent layers is the sum of theirs."""
+
+    def kl(self):
+        return sum(layer.kl() for layer in self if hasattr(layer, "kl"))
+
+
+# %% tags=["demo"]
+torch.manual_seed(0)
+variational_mlp = VariationalMLP(
+    LinearVariational(2, 50, prior_std=MOONS_PRIOR_STD),
+    nn.ReLU(),
+    LinearVariational(50, 1, prior_std=MOONS_PRIOR_STD),
+).to(device)
+history = fit_elbo(variational_mlp, bernoulli, x_moons, y_moons, steps=3000, lr=0.02)
+
+
+def mlp_draws(points, samples=100):
+    with torch.no_grad():
+        return torch.stack([torch.sigmoid(variational_mlp(points)[:, 0]) for _ in range(samples)])
+
+
+figure, (left, right) = plt.subplots(1, 2, figsize=style.figsize(1.3, 3.4))
+left.plot(history, lw=0.5, color=style.COLORS["sky"])
+left.plot(history.unfold(0, 100, 100).mean(1).repeat_interleave(100), color=style.COLORS["blue"])
+left.set(xlabel="step", ylabel="ELBO (nats)", ylim=(-400, 0), title="ELBO, one draw a step, and its mean over 100")
+classification.decision_surface(
+    lambda points: two_classes(mlp_draws(points)), x_moons, y_moons, show="entropy", margin=2.0, steps=80, ax=right
+)
+right.set(title="predictive entropy, 100 draws")
+plt.show()
+accuracy = ((mlp_draws(x_moons).mean(0) > 0.5) == (y_moons > 0.5)).double().mean()
+print(f"accuracy {float(accuracy):.3f}, KL {float(variational_mlp.kl().detach()):.0f} nats")
+
+# %% [markdown]
+# ### Question 2.6: a comment (1 point, read by a person)
+#
+# Three to five sentences on the figures of the logistic model. Where does Laplace put its Gaussian, where does the variational one go, and
+# which property of each method explains it? Which of the two leaves out the correlation of the weights, and what does that do to its
+# width?
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "q2_6", "locked": false, "points": 1, "schema_version": 3, "solution": true, "task": false}
+# <!-- BEGIN SOLUTION -->
+# *Model answer.* The posterior of separable data is a cone that is cut off only by the prior: all weights inside it separate the
+# 20 points. Laplace sits at the mode, near the tip of the cone, with the curvature found there; it is local, so it knows nothing of the cone and spills over
+# to weights that classify the data wrongly (too much doubt across the data). Variational inference minimises $\mathrm{KL}(q\,\|\,p)$, which
+# punishes $q$ for any mass where $p$ has none: it moves into the cone, away from the mode, and stays inside it (too little doubt rather than too much).
+# Its factors are independent, so its ellipse has no tilt; for a correlated posterior its variances are those of the
+# *conditionals*, $1/\Lambda_{jj}$, never larger than the marginal ones: it is too narrow, and the more so the stronger the correlation.
+#
+# *Rubric.* ½ point: Laplace = mode and local curvature, variational = inside the mass of the posterior because of the direction
+# of the KL. ½ point: mean-field ignores the correlation and is therefore too narrow ($1/\Lambda_{jj}$ against $(\Lambda^{-1})_{jj}$).
+# <!-- END SOLUTION -->
+
+# %% [markdown]
+# ## 3. Dropout, and a comparison
+#
+# *This part does not need your answers to parts 1 and 2.*
+#
+# Dropout sets each hidden unit to zero with probability $p$ and divides the others by $1 - p$. **MC Dropout** leaves it on at
+# prediction: each pass through the network is a draw, from a distribution that the training has shaped.
+
+# %% tags=["demo"]
+torch.manual_seed(0)
+dropout_mlp = MLP(2, 1, width=50, depth=1, dropout=0.2).to(device)
+train(dropout_mlp, logistic_loss, x_moons, y_moons, epochs=1500, lr=1e-2, progress=True)
+dropout_mlp.eval()
+print(dropout_mlp)
+
+# %% [markdown]
+# ### Question 3.1: find the fault, draws that are all the same (1 point)
+#
+# This is how a published lab predicts with MC Dropout:
+#
+# ```python
+# def mc_dropout(model, x, samples):
+#     model.eval()
+#     model.training = True  # dropout is on again ... is it?
+#     with torch.no_grad():
+#         return torch.stack([torch.sigmoid(model(x)[:, 0]) for _ in range(samples)])
+# ```
+#
+# Its rows are all equal: not one unit is dropped. (Which module asks which flag?) Write the function as it should be:
+#
+# - every `nn.Dropout` of the model is on, however deep it lies;
+# - everything else is in evaluation mode: a BatchNorm layer in training mode would mix the inputs of a batch, and learn from them;
+# - afterwards each module is in the mode in which it came.
+#
+# **Shapes.** `model(x)` gives logits (N, 1) → probabilities of class 1, (samples, N), one row a pass.
+#
+# <details><summary>Hint</summary>
+#
+# `model.modules()` lists the model and all its parts, at every depth; `isinstance(module, nn.Dropout)` finds the right ones;
+# `module.train(True)` sets the flag of a module and of all that is inside it, `module.training = True` that of the module alone.
+#
+# </details>
+
+
+# %% nbgrader={"grade": false, "grade_id": "q3_1", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def mc_dropout(model, x, samples):
+    """Probabilities of class 1 (samples, N) at x (N, D), each row a pass with dropout on; the model keeps its modes."""
+    ### BEGIN SOLUTION
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        for module, _ in modes:
+            module.training = isinstance(module, nn.Dropout)
+        with torch.no_grad():
+            return torch.stack([torch.sigmoid(model(x)[:, 0]) for _ in range(samples)])
+    finally:
+        for module, training in modes:
+            module.training = training
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q3_1_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+inner = nn.Sequential(nn.BatchNorm1d(4), nn.Sequential(nn.Dropout(0.5)))
+model = nn.Sequential(inner, nn.Linear(4, 1, bias=False)).to(device).eval()
+nn.init.ones_(model[1].weight)
+x = torch.ones(5000, 4, device=device)
+answer = torch.as_tensor(mc_dropout(model, x, 4))
+assert answer.shape == (4, 5000), f"one row a pass: mc_dropout must return (4, 5000) here, not {tuple(answer.shape)}"
+logits = torch.logit(answer.cpu())
+assert logits.std() > 0, "all passes are equal: the flag that counts is the one of each nn.Dropout module"
+# four units of 1, each 0 or 2 with probability 1/2: mean 4, variance 4; tolerances of 6 standard errors
+hint = "Is BatchNorm in evaluation mode? In training mode it subtracts the mean of the batch."
+assert matches("mean of the logits", logits.mean(), 4.0, rtol=1e-4, atol=0.09, hint=hint)
+assert matches("variance of the logits", logits.var(), 4.0, rtol=0.06, hint="p/(1-p) times the sum of squares is 4.")
+assert not any(module.training for module in model.modules()), "the model came in evaluation mode and must leave in it"
+assert float(model[0][0].running_mean.abs().max()) == 0, "BatchNorm has learned from the test data"
+
+
+### BEGIN HIDDEN TESTS
+def hidden():
+    import numpy as np
+
+    rng = np.random.default_rng()
+    p, units, rows = float(rng.uniform(0.2, 0.6)), int(rng.integers(3, 7)), 5000
+    weight, x = rng.uniform(0.2, 0.8, units), rng.uniform(-1, 1, units)
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.parts = nn.ModuleList([nn.Sequential(nn.BatchNorm1d(units, eps=0.0), nn.Dropout(p))])
+
+        def forward(self, x):
+            return self.parts[0](x)
+
+    model = nn.Sequential(nn.Identity(), Block(), nn.Linear(units, 1, bias=False)).to(device)
+    with torch.no_grad():
+        model[2].weight[0] = torch.tensor(weight, device=device)
+    for module in model.modules():
+        module.training = bool(rng.integers(2))
+    before = [module.training for module in model.modules()]
+    answer = mc_dropout(model, torch.tensor(np.tile(x, (rows, 1)), device=device), 4)
+    got = np.array(torch.as_tensor(answer).tolist(), dtype=float)
+    assert got.shape == (4, rows), f"4 passes over {rows} inputs must give (4, {rows}), not {got.shape}"
+    logits = np.log(got) - np.log1p(-got)
+    parts = weight * x
+    variance = p / (1 - p) * (parts**2).sum()
+    # 6 standard errors (4th moment of a sum of two-point variables at most 3 var^2 + sum of their own)
+    fourth = (parts**4).sum() * p * (1 - 3 * p + 3 * p * p) / (1 - p) ** 3 + 3 * variance**2
+    assert abs(logits.mean() - parts.sum()) < 6 * (variance / logits.size) ** 0.5, "wrong mean of the random logits"
+    assert abs(logits.var() - variance) < 6 * (fourth / logits.size) ** 0.5, (
+        "dropout is not on, or twice, or BatchNorm is"
+    )
+    assert abs(float(np.corrcoef(logits[0], logits[1])[0, 1])) < 0.1, "two passes must have masks of their own"
+    assert [module.training for module in model.modules()] == before, "the modes of the model are not put back"
+    assert float(model[1].parts[0][0].running_mean.abs().max()) == 0, "BatchNorm has learned from the test data"
+
+
+hidden()
+del hidden
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Question 3.2: which model is dropout? (1 point)
+#
+# Take a linear model with dropout on its inputs: $\hat y_n = \sum_j w_j\, x_{nj}\, \frac{\mu_{nj}}{1 - p}$, where the masks $\mu_{nj}$ are independent,
+# 0 with probability $p$ and 1 otherwise. Training minimises, on average over the masks,
+#
+# $$\mathbb E \sum_{n=1}^N (y_n - \hat y_n)^2 .$$
+#
+# Compute this expectation in closed form. You will recognise a regularised regression; and, in its second term, the variance of the
+# predictions of MC Dropout.
+#
+# **Shapes.** `x` (N, D); `y` (N,); `w` (D,); `p` between 0 and 1 → one number.
+#
+# <details><summary>Hint</summary>
+#
+# $\mathbb E\,(y - \hat y)^2 = (y - \mathbb E \hat y)^2 + \operatorname{Var}\hat y$. Mean and variance of one $\mu/(1 - p)$ are all you need.
+#
+# </details>
+
+
+# %% nbgrader={"grade": false, "grade_id": "q3_2", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def expected_dropout_loss(x, y, w, p):
+    """Expected sum of squares of a linear model w (D,) with dropout of probability p on its inputs x (N, D)."""
+    ### BEGIN SOLUTION
+    variances = p / (1 - p) * (x**2 @ w**2)
+    return ((y - x @ w) ** 2 + variances).sum()
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q3_2_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+x, y, w = (torch.tensor(v, device=device) for v in ([[1.0, 2.0], [1.0, 0.0]], [3.0, 3.0], [2.0, 1.0]))
+hint = "No dropout, no penalty: the residuals are -1 and 1."
+assert matches("p = 0", expected_dropout_loss(x, y, w, 0.0), 2.0, hint=hint)
+hint = "2 from the residuals; the masks divided by 1 - p have variance p/(1 - p) = 1, so 4 + 4 and 4 are added."
+assert matches("p = 1/2", expected_dropout_loss(x, y, w, 0.5), 14.0, hint=hint)
+
+
+### BEGIN HIDDEN TESTS
+def hidden():
+    from itertools import product
+
+    import numpy as np
+
+    rng = np.random.default_rng()
+    for size in (1, 4):
+        p, x, y, w = float(rng.uniform(0.1, 0.8)), rng.normal(size=(size, 3)), rng.normal(size=size), rng.normal(size=3)
+        answer = expected_dropout_loss(*(torch.tensor(v, device=device) for v in (x, y, w)), p)
+        got = np.array(torch.as_tensor(answer).tolist(), dtype=float)
+        expected = 0.0
+        for mask in product((0, 1), repeat=3):  # all eight masks
+            probability = p ** mask.count(0) * (1 - p) ** mask.count(1)
+            expected += probability * ((y - (x * mask) @ w / (1 - p)) ** 2).sum()
+        assert got.size == 1, f"the loss is one number, not shape {got.shape}"
+        assert abs(float(got.reshape(())) - expected) < 1e-6 * (1 + expected), f"wrong for N = {size} and a random p"
+
+
+hidden()
+del hidden
+### END HIDDEN TESTS
+
+# %% [markdown]
+# So dropout is ridge regression with a penalty $\frac{p}{1-p}\sum_j w_j^2 \|x_{\cdot j}\|^2$, and also variational inference with the
+# family $w_j\mu_j/(1-p)$: its only free parameter is the mean. The relative spread of a weight is $\sqrt{p/(1-p)}$ whether there are ten data
+# or ten million, because $p$ was chosen beforehand. Keep this in mind for the last question.
+#
+# ### Question 3.3: two kinds of doubt (1 point)
+#
+# Given the probabilities of class 1 under each draw, return at each input, in nats,
+#
+# - the **predictive entropy** $H[\bar p]$ of the average $\bar p = \frac1S\sum_s p_s$: all the doubt there is;
+# - the **mutual information** $H[\bar p] - \frac1S\sum_s H[p_s]$ between label and weights: the part that comes from the draws
+#   disagreeing, and that more data would remove.
+#
+# Here $H[p] = -p\log p - (1-p)\log(1-p)$, with $0\log 0 = 0$: probabilities of exactly 0 and 1 do occur.
+#
+# **Shapes.** `probs` (S, N) → entropy (N,), mutual information (N,).
+#
+# <details><summary>Hint</summary>
+#
+# `torch.special.entr(p)` is $-p\log p$, also at 0.
+#
+# </details>
+
+
+# %% nbgrader={"grade": false, "grade_id": "q3_3", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def entropy_and_information(probs):
+    """Predictive entropy (N,) and mutual information (N,), in nats, of probabilities of class 1, probs (S, N)."""
+
+    ### BEGIN SOLUTION
+    def h(p):
+        return torch.special.entr(p) + torch.special.entr(1 - p)
+
+    total = h(probs.mean(0))
+    return total, total - h(probs).mean(0)
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q3_3_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+probs = torch.tensor([[0.5, 0.0, 1.0], [0.5, 1.0, 1.0]], device=device)
+answer = entropy_and_information(probs)
+assert isinstance(answer, tuple) and len(answer) == 2, "return two things: entropy, mutual information"
+hint = "Averages 1/2, 1/2, 1: log 2 twice, then 0. NaN? Then 0 log 0 was computed. 1.0? Then the logarithm is that of base 2."
+assert matches("predictive entropy", answer[0], [math.log(2), math.log(2), 0], hint=hint)
+hint = "Input 0: both draws say 1/2 and agree, so 0. Input 1: each is certain, of opposite labels, so all of log 2."
+assert matches("mutual information", answer[1], [0, math.log(2), 0], hint=hint)
+
+
+### BEGIN HIDDEN TESTS
+def hidden():
+    import numpy as np
+
+    rng = np.random.default_rng()
+
+    def plogp(p):
+        return np.where(p > 0, p * np.log(np.where(p > 0, p, 1)), 0)
+
+    for samples, size in ((1, 3), (6, 5)):
+        probs = rng.uniform(0.01, 0.99, (samples, size))
+        probs[0, 0], probs[-1, 1] = 0.0, 1.0
+        answer = entropy_and_information(torch.tensor(probs, device=device))
+        entropy, information = (np.array(torch.as_tensor(v).tolist(), dtype=float) for v in answer)
+        assert entropy.shape == (size,) and information.shape == (size,), f"shapes {entropy.shape}, {information.shape}"
+        mean = probs.mean(0)
+        assert np.abs(entropy + plogp(mean) + plogp(1 - mean)).max() < 1e-6, "wrong predictive entropy"
+        # the mean divergence of the draws from their average
+        divergence = sum(
+            plogp(q) - q * np.log(np.where(m > 0, m, 1)) for q, m in ((probs, mean), (1 - probs, 1 - mean))
+        )
+        assert np.abs(information - divergence.mean(0)).max() < 1e-6, "wrong mutual information"
+
+
+hidden()
+del hidden
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### All five on one figure
+#
+# The same data, the same network (2-50-1), the same prior where there is one. The methods are those of `coursekit`, which follow the
+# formulas that you have written; the entropy and the mutual information are yours. The variational network trains for some ten seconds.
+
+# %% tags=["demo"]
+torch.manual_seed(0)
+decay = 1 / (len(x_moons) * MOONS_PRIOR_STD**2)
+map_mlp = MLP(2, 1, width=50, depth=1).to(device)
+train(map_mlp, logistic_loss, x_moons, y_moons, epochs=1500, lr=1e-2, weight_decay=decay)
+laplace_mlp = bayes.fit_laplace(map_mlp, x_moons, y_moons, weights="all", prior_precision=MOONS_PRIOR_STD**-2)
+
+layers = (bayes.LinearVariational(n, m, prior_std=MOONS_PRIOR_STD) for n, m in ((2, 50), (50, 1)))
+variational = bayes.VariationalNetwork(nn.Sequential(next(layers), nn.ReLU(), next(layers)).to(device))
+optimiser = torch.optim.Adam(variational.parameters(), lr=1e-2)
+for _ in tqdm(range(3000), desc="variational inference", leave=False):
+    optimiser.zero_grad()
+    (-variational.elbo(x_moons, y_moons).value / len(x_moons)).backward()
+    optimiser.step()
+
+ensemble = bayes.train_ensemble(
+    lambda: MLP(2, 1, width=50, depth=1),
+    x_moons,
+    y_moons,
+    members=5,
+    epochs=800,
+    batch_size=None,
+    lr=1e-2,
+    weight_decay=decay,
+    generator=devices.generator(0),
+)
+
+
+def fresh():
+    return devices.generator(0, device=device)  # each method draws from a generator of its own
+
+
+methods = {
+    "MAP": bayes.Ensemble([map_mlp]).predict,
+    "Laplace": lambda points: laplace_mlp.predict(points, link="mc", samples=100, generator=fresh()),
+    "variational": lambda points: variational.predict(points, samples=100, generator=fresh()),
+    "MC Dropout": lambda points: bayes.MCDropout(dropout_mlp).predict(points, samples=100, generator=fresh()),
+    "ensemble of 5": ensemble.predict,
+}
+
+# %% tags=["demo"]
+axis = torch.linspace(-6, 7, 90), torch.linspace(-5.5, 6, 90)
+points = torch.stack(torch.meshgrid(*axis, indexing="xy"), -1).reshape(-1, 2).to(device)
+figure, axes = plt.subplots(2, 5, figsize=style.figsize(1.8, 5.4), sharex=True, sharey=True)
+colors = [style.COLORS["sky" if y < 0.5 else "orange"] for y in y_moons.tolist()]
+for (name, predict), column in zip(methods.items(), axes.T, strict=True):
+    maps = entropy_and_information(predict(points).probs[..., 1])
+    for ax, values in zip(column, maps, strict=True):
+        surface = torch.as_tensor(values).cpu().reshape(90, 90)
+        image = ax.pcolormesh(*axis, surface, vmin=0, vmax=math.log(2), shading="gouraud", rasterized=True)
+        ax.scatter(*x_moons.T.cpu(), s=3, c=colors)
+        ax.grid(False)
+    column[0].set(title=name)
+axes[0, 0].set(ylabel="predictive entropy")
+axes[1, 0].set(ylabel="mutual information")
+figure.colorbar(image, ax=axes, label="nats", shrink=0.7)
+plt.show()
+
+# %% tags=["demo"]
+angle = torch.linspace(0, 2 * math.pi, 361, device=device)[:-1]
+centre = x_moons.mean(0)
+print(f"{'':16}{'accuracy':>10}   mean confidence at distance r from the middle of the data, all directions")
+print(f"{'':16}{'':>10}" + "".join(f"{f'r = {r}':>10}" for r in (2, 5, 20, 100)) + f"{'MI, r = 100':>14}")
+for name, predict in methods.items():
+    accuracy = (predict(x_moons).labels == y_moons).double().mean()
+    rings = [predict(centre + r * torch.stack([angle.cos(), angle.sin()], 1)) for r in (2, 5, 20, 100)]
+    cells = "".join(f"{float(ring.confidence.mean()):10.3f}" for ring in rings)
+    print(f"{name:16}{float(accuracy):10.3f}{cells}{float(rings[-1].mutual_information.mean()):14.3f}")
+
+# %% [markdown]
+# ### Question 3.4: a comparison (2 points, read by a person)
+#
+# Eight to ten sentences, with the figure and the table as evidence.
+#
+# 1. What does each of the five say far from the data, and why? Where do entropy and mutual information tell the same story, where not?
+# 2. Which of them would know that it does not know, on an input from far away, and in which directions would even these be wrong?
+# 3. What would change with ten times as many data, for MC Dropout and for the others?
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "q3_4", "locked": false, "points": 2, "schema_version": 3, "solution": true, "task": false}
+# <!-- BEGIN SOLUTION -->
+# *Model answer.* MAP doubts only along its decision boundary: a ReLU network is linear on each ray far out, so its logit grows and its
+# confidence tends to 1 almost everywhere. It is one function, so its mutual information is zero: what entropy it has is between the classes only.
+# Laplace and variational inference average functions whose boundaries leave the data in different directions: the line opens into a
+# fan, the entropy in it comes almost entirely from mutual information, and the confidence on the ring stays below 1 as the distance grows,
+# as in the far-field limit of question 1.9. Laplace is the widest (it sits at one mode, with its local curvature and all correlations), mean-field is narrower.
+# The five members of the ensemble agree closely here: same data, same prior, nearly the same boundary; MC Dropout gives a noisy
+# band around one boundary and is sure elsewhere. Near the data, in the gap between the moons, all five have some entropy and little mutual information.
+#
+# Laplace and variational inference would raise an alarm in the fans; but outside them, for instance beyond either moon, even they are
+# almost certain although no point was seen there either: the doubt is about where the boundary runs, not about whether the input is
+# familiar. So none of the five detects every foreign input. With ten times as many data the posteriors of Laplace and variational inference contract (roughly like
+# $1/\sqrt N$) and the fans close; the members of the ensemble come still closer together. The relative spread of dropout, $\sqrt{p/(1-p)}$ a unit, is fixed by $p$, which no amount of
+# data changes: it is no measure of how much has been learned, unless $p$ itself is tuned.
+#
+# *Rubric.* ½ point: MAP tends to confidence 1 far away and has zero mutual information. ½ point: Laplace and variational inference
+# open fans and keep a confidence below 1, and this is mutual information (draws disagree); dropout and ensemble stay close to one boundary.
+# ½ point: the limits of even the good ones (certain outside the fan; doubt about the boundary is no detector of foreign inputs). ½ point: the effect of
+# more data, and that the spread of dropout is set by $p$ and not by $N$. Observations that contradict the model answer but fit the
+# student's own figure earn the points.
+# <!-- END SOLUTION -->
+
+# %% [markdown]
+# ## What to take away
+#
+# - A single weight vector extrapolates with certainty. Averaging over a posterior is what bounds the confidence far away.
+# - Posterior precision is a *sum* over the data, and the KL a *sum* over the weights. Most published faults here are a mean in the place of
+#   a sum, or a gradient that got lost; a case with an exact answer finds both in minutes.
+# - Laplace is local, mean-field is too narrow, dropout has a width that nobody fitted. Each is an approximation, and each errs in a way
+#   that you can now name.
+# - Entropy is all the doubt; mutual information is the part that more data would remove.
+#
+# The derivations are in session 6 of the book; lab 3 takes these tools to images.
