@@ -120,7 +120,9 @@ def import_result(path: Path, student: Student, bundle: Bundle, key: str, result
         if "notebook" in result:
             notebook_digest = digest(result["notebook"])
             kept = _write_scores(session, student.id, bundle, result, timestamp)
-            if kept:
+            if (
+                kept
+            ):  # and flagged, as other things to look at are; who has looked takes the flag away in the formgrader
                 status = "review"
                 again = f"graded by hand before, and changed since: {', '.join(kept)}"
                 reason = "; ".join(filter(None, (reason, again)))
@@ -158,7 +160,6 @@ def _write_scores(session, student: str, bundle: Bundle, result: dict, timestamp
     if paper is None:
         paper = api.SubmittedNotebook(notebook_id=notebook.id)
         submission.notebooks.append(paper)
-    paper.flagged = bool(result["flags"])
     session.flush()
     grades = {g.cell_id: g for g in paper.grades}
     comments = {c.cell_id: c for c in paper.comments}
@@ -172,11 +173,23 @@ def _write_scores(session, student: str, bundle: Bundle, result: dict, timestamp
         grade.needs_manual_grade = by_hand or score["auto"] is None
         if by_hand:
             kept.append(cell.name)
+    paper.flagged = bool(result["flags"] or kept)
     for cell in notebook.solution_cells:
         comment = comments.get(cell.id) or api.Comment(cell_id=cell.id, notebook_id=paper.id)
         comment.auto_comment = result["comments"].get(cell.name)
         session.add(comment)
     return kept
+
+
+def flagged(path: Path, lab: str) -> set[str]:
+    """Students whose submission has a flag: set when it was put in review, taken away in the formgrader."""
+    query = """SELECT s.student_id FROM submitted_assignment s JOIN assignment a ON a.id = s.assignment_id
+        JOIN submitted_notebook n ON n.assignment_id = s.id WHERE a.name = ? AND n.flagged"""
+    connection = sqlite3.connect(path, timeout=LOCK_SECONDS)
+    try:
+        return {row[0] for row in connection.execute(query, (lab,))}
+    finally:
+        connection.close()
 
 
 def scores(path: Path, lab: str) -> dict[str, tuple[float, float, bool]]:

@@ -71,8 +71,9 @@ class Runner:
         self._grade([p for p in papers if not self._known(p)])
         done = gradebook.imported(self.course.gradebook, self.bundle.lab)
         scores = gradebook.scores(self.course.gradebook, self.bundle.lab)
+        flagged = gradebook.flagged(self.course.gradebook, self.bundle.lab)
         for paper in papers:
-            rows[paper.student.id] = self._row(paper, done, scores)
+            rows[paper.student.id] = self._row(paper, done, scores, flagged)
         return [rows[s.id] for s in students]
 
     def _students(self, submitted: Path, roster: Path | None) -> tuple[list[Student], set[str]]:
@@ -145,13 +146,15 @@ class Runner:
         if "notebook" in result and (not target.is_file() or digest(target.read_bytes()) != digest(result["notebook"])):
             write_atomically(target, result["notebook"])
 
-    def _row(self, paper: Paper, done: dict, scores: dict) -> Row:
+    def _row(self, paper: Paper, done: dict, scores: dict, flagged: set[str]) -> Row:
         student = paper.student.id
         if student not in done or done[student][0] not in (paper.key, f"failed {paper.key}"):
             return Row(student, "missing", reason="it was not graded: the run was stopped")
         _, notebook, status, reason = done[student]
         if notebook is None or student not in scores:
             return Row(student, status, reason=reason)
+        if status == "review" and student not in flagged:
+            status = "graded"  # somebody has looked at it and taken the flag away
         score, maximum, _ = scores[student]
         return Row(student, status, score, maximum, reason)
 

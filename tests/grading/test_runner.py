@@ -183,6 +183,11 @@ def test_marks_by_hand_survive_a_new_submission_and_ask_to_be_looked_at(course, 
     row = read_grades(course.root / "grades" / "tiny.csv")[0]
     assert code == 2, said
     assert (row.status, row.score) == ("review", 13) and "q4" in row.reason
+    with sqlite3.connect(course.gradebook) as connection:  # as the formgrader does when somebody has looked
+        connection.execute("UPDATE submitted_notebook SET flagged = 0")
+    connection.close()
+    assert finish(autograde(course))[0] == 0
+    assert read_grades(course.root / "grades" / "tiny.csv")[0].status == "graded"
 
 
 @pytest.mark.slow

@@ -24,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 if everybody is graded or rejected; 2 if somebody is in review, 3 if missing, 1 if nothing could be done."""
+    from sqlalchemy.exc import OperationalError
+
     from ..account import exit_code, summary, write_grades
     from ..cluster import ClusterPool
     from ..course import Course, CourseError
@@ -58,6 +60,9 @@ def run(args: argparse.Namespace) -> int:
             write_grades(course.root / "grades" / f"{args.lab}.csv", rows)
     except (CourseError, Busy, ValueError) as error:
         print(f"coursekit autograde: {error}", file=sys.stderr)
+        return 1
+    except OperationalError as error:
+        print(f"coursekit autograde: gradebook.db cannot be used: {error.orig}; run it again to go on", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\ncoursekit autograde: stopped; what was graded is kept, run it again to go on", file=sys.stderr)
