@@ -42,6 +42,7 @@ class BoxExecute(Execute):
         self.allow_errors = True
         self.record_timing = False
         self.shutdown_kernel = "immediate"
+        self.iopub_timeout = 8  # for what a cell has printed to arrive when it has ended or was interrupted
 
     def preprocess(self, nb, resources, km=None):
         """Run the notebook; every code cell ends with outputs that say what became of it."""
@@ -49,6 +50,7 @@ class BoxExecute(Execute):
         self.stopped: str | None = None
         self.overflow: str | None = None
         self.printed = 0
+        self.cpu_seen = 0.0
         self.seen = {"cells": {}, "flags": [], "limits": [], "starved": False, "dead": False, "kernel": {}}
         resources["coursekit"] = self.seen
         try:
@@ -82,7 +84,8 @@ class BoxExecute(Execute):
         if name or outcome not in ("ran", "failed"):
             used = {"seconds": round(time.monotonic() - began, 3), "cpu_s": round(self._cpu() - cpu, 3)}
             self.seen["cells"][name or f"cell {index + 1}"] = {"outcome": outcome, **used}
-        if outcome == "timeout" and used["cpu_s"] < 0.8 * min(used["seconds"], self.limits.cell_seconds):
+        late = outcome == "timeout" or (outcome == "stopped" and not self.overflow and not self.seen["dead"])
+        if late and used["cpu_s"] < 0.8 * min(used["seconds"], self.limits.cell_seconds):
             self.seen["starved"] = True  # it did not get the time it was given: the machine may have been loaded
         return cell, resources
 
@@ -169,6 +172,7 @@ class BoxExecute(Execute):
         self.stopped = why
         self.seen["dead"] = self.seen["dead"] or died
         self.seen["limits"].append(why)
+        self._cpu()  # for the last time
         if cell is not None:
             cell.outputs = [*cell.get("outputs", []), _error("KernelStopped", f"Stopped here: {why}.")]
         self._end_kernel()
@@ -226,9 +230,10 @@ class BoxExecute(Execute):
         """Seconds of processor time the kernel process has used."""
         try:
             fields = Path(f"/proc/{self.provisioner.pid}/stat").read_text().rsplit(")", 1)[1].split()
-            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+            self.cpu_seen = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
         except (OSError, IndexError, ValueError):
-            return 0.0
+            pass  # it has ended: what was seen last is the best that is known
+        return self.cpu_seen
 
     def _watch_memory(self, provisioner) -> None:
         """Stop the kernel when all processes of its box together hold more than allowed."""

@@ -17,8 +17,9 @@ from .account import Row, read_grades
 from .course import Course, CourseError, valid_student
 from .files import digest, read_json, write_atomically
 from .lab import start
+from .mathml import render_formulas
 
-FORMAT = 3  # part of every key: pages are made anew when this changes
+FORMAT = 4  # part of every key: pages are made anew when this changes
 HIDDEN = "# (further tests ran here)"
 CUT = "(a line that repeated a hidden test was cut)"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -143,6 +144,8 @@ def _convert(course: Course, lab: str, student: str) -> str:
         start(converter)
     except RuntimeError as error:
         raise CourseError(f"nbgrader cannot write the feedback of {student}: {error}") from error
+    page = course.folder("feedback") / student / lab / f"{lab}.html"
+    write_atomically(page, render_formulas(page.read_text(encoding="utf-8")))
     return student
 
 
