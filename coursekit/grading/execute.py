@@ -240,7 +240,9 @@ class BoxExecute(Execute):
         allowed = (self.limits.memory_mb + 256) << 20
         roots = [provisioner.pid] + ([provisioner.box.pid] if provisioner.box else [])
         while provisioner.handle is not None and not self.stopped:
-            if sum(map(_resident, _family(roots))) > allowed and not self.overflow:
+            family = _family(roots)
+            much = sum(map(_resident, family)) > allowed and sum(map(_proportional, family)) > allowed
+            if much and not self.overflow:
                 self.overflow = f"the notebook used more than {self.limits.memory_mb} MB of memory"
                 self._end_kernel()
                 return
@@ -263,12 +265,21 @@ def _family(roots: list[int]) -> set[int]:
 
 
 def _resident(pid: int) -> int:
-    """Bytes of memory that a process holds for itself: what it shares with the server it was forked from is free."""
+    """Bytes of anonymous memory of a process; what forks share is counted for each of them. Cheap."""
     try:
         fields = Path(f"/proc/{pid}/statm").read_text().split()
-        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+        return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError, ValueError):
         return 0
+
+
+def _proportional(pid: int) -> int:
+    """Bytes of memory of a process, what it shares with others divided among them: dear, and right for forks."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) << 10
+    except (OSError, StopIteration, ValueError):
+        return _resident(pid)
 
 
 def _size(content) -> int:
