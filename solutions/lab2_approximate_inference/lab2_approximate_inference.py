@@ -15,7 +15,7 @@
 #
 # **Goal.** Outside linear regression the posterior has no formula. You write the three approximations that everybody
 # uses, Laplace, variational inference and Monte Carlo dropout, and you learn what each of them says about places where
-# there are no data. On the way you mend five faults that have been published, and copied, in code for exactly this.
+# there are no data. On the way you mend half a dozen faults that have been published, and copied, in code for exactly this.
 #
 # **Time.** About three hours. The notebook itself runs in less than a minute on a laptop, without network, and unchanged
 # on a GPU.
@@ -32,8 +32,8 @@
 # random inputs (16 points), and someone reads the three comments you write (4 points).
 #
 # - Write in the place of `raise NotImplementedError(...)`. Add cells wherever you like; the check cells are locked.
-# - Each question is graded on its own: a wrong answer costs that question and no other. If you are stuck, go on. The figures
-#   of a part use what you wrote in it; each part starts afresh.
+# - Each question is graded on its own: a wrong answer costs that question and no other. If you are stuck, go on:
+#   the figures of a part use what you wrote in that part alone.
 # - You write the mathematics with `torch` (or NumPy). `coursekit` has all of it ready-made: use it to compare, not to answer.
 # - Before you hand in: *Kernel → Restart Kernel and Run All Cells*.
 
@@ -563,7 +563,7 @@ del hidden
 # ### Question 1.8: the predictive by a formula (1 point)
 #
 # Under $w \sim \mathcal N(m, \Sigma)$ the logit at $x$ is Gaussian, of mean $a = x^\top m$ and variance $v = x^\top \Sigma x$. The average of
-# $\sigma$ over it has no closed form, but MacKay's **probit approximation** is within 0.02 of it, always:
+# $\sigma$ over it has no closed form, but MacKay's **probit approximation** is within 0.02 of it:
 #
 # $$\int \sigma(z)\, \mathcal N(z \mid a, v)\, dz \approx \sigma\!\left(\frac{a}{\sqrt{1 + \pi v/8}}\right).$$
 #
@@ -717,8 +717,10 @@ for n in (20, 400):
         print(f"N = {n:3}, {name:22}" + "".join(f"{value:25.3f}   " for value in limits.tolist()))
 
 # %% [markdown]
-# The two faults of the last row (a narrow hidden prior, and a covariance $N$ times too wide) nearly cancel in a picture, which is why
-# nobody noticed. In JupyterLab, move the prior:
+# With more data the right posterior becomes surer. The published one hardly moves: its hidden prior narrows as fast as the data
+# come in. At $N = 20$ its two faults (this prior, and a covariance $N$ times too wide) nearly cancel, which is why nobody noticed.
+#
+# In JupyterLab, move the prior:
 
 
 # %% tags=["demo"]
@@ -740,7 +742,7 @@ display(ipywidgets.interactive(with_prior, prior_std=slider))
 # %% [markdown]
 # ## 2. Variational inference
 #
-# *This part does not need your answers to part 1.*
+# *This part needs the given cells above, not your answers to part 1.*
 #
 # Laplace looks at one point of the posterior. **Variational inference** looks for the best member of a whole family. Ours is the
 # mean-field Gaussian: every weight is independent, with its own mean $m_j$ and standard deviation $s_j$,
@@ -1206,14 +1208,12 @@ row("mean-field optimum", exact.mean, variances.sqrt())
 for decay, name in ((0.0, "your layer, trained"), (0.05, "the same with weight decay")):
     torch.manual_seed(0)
     layer = LinearVariational(2, 1, prior_std=ALPHA**-0.5, bias=False).to(device)
-    fit_elbo(layer, gaussian, phi_line, t_line, steps=1500, lr=0.03, samples=5, weight_decay=decay)
+    fit_elbo(layer, gaussian, phi_line, t_line, steps=1500, lr=0.02, samples=8, weight_decay=decay)
     row(name, layer.weight_mean[0].detach(), F.softplus(layer.weight_rho)[0].detach())
     if decay == 0:
         with torch.no_grad():
             bound = elbo(layer, gaussian, phi_line, t_line, 25, samples=4000)
-print(
-    f"log evidence - ELBO of your layer = {float(exact.log_evidence) - float(bound):.3f}, the gap is {float(gap):.3f}"
-)
+print(f"log evidence - ELBO of your layer: {float(exact.log_evidence) - float(bound):.2f}; the gap: {float(gap):.2f}")
 
 # %% [markdown]
 # Now the logistic model of part 1. In two dimensions the exact posterior can be computed on a grid, so we can see what the two
@@ -1335,7 +1335,7 @@ print(f"accuracy {float(accuracy):.3f}, KL {float(variational_mlp.kl().detach())
 # %% [markdown]
 # ## 3. Dropout, and a comparison
 #
-# *This part does not need your answers to parts 1 and 2.*
+# *This part needs the given cells above, not your answers to parts 1 and 2.*
 #
 # Dropout sets each hidden unit to zero with probability $p$ and divides the others by $1 - p$. **MC Dropout** leaves it on at
 # prediction: each pass through the network is a draw, from a distribution that the training has shaped.
@@ -1343,7 +1343,7 @@ print(f"accuracy {float(accuracy):.3f}, KL {float(variational_mlp.kl().detach())
 # %% tags=["demo"]
 torch.manual_seed(0)
 dropout_mlp = MLP(2, 1, width=50, depth=1, dropout=0.2).to(device)
-train(dropout_mlp, logistic_loss, x_moons, y_moons, epochs=1500, lr=1e-2, progress=True)
+train(dropout_mlp, logistic_loss, x_moons, y_moons, epochs=1500, lr=1e-2)
 dropout_mlp.eval()
 print(dropout_mlp)
 
@@ -1513,9 +1513,9 @@ del hidden
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# So dropout is ridge regression with a penalty $\frac{p}{1-p}\sum_j w_j^2 \|x_{\cdot j}\|^2$, and also variational inference with the
-# family $w_j\mu_j/(1-p)$: its only free parameter is the mean. The relative spread of a weight is $\sqrt{p/(1-p)}$ whether there are ten data
-# or ten million, because $p$ was chosen beforehand. Keep this in mind for the last question.
+# So dropout is ridge regression with a penalty $\frac{p}{1-p}\sum_j w_j^2 \|x_{\cdot j}\|^2$. It is variational inference, too, with weight decay in
+# the place of the KL and the family $w_j\mu_j/(1-p)$, whose only free parameter is the mean. The relative spread of such a weight is
+# $\sqrt{p/(1-p)}$ whether there are ten data or ten million, because $p$ was chosen beforehand. Keep this in mind for the last question.
 #
 # ### Question 3.3: two kinds of doubt (1 point)
 #
