@@ -42,13 +42,18 @@ def check_probs(probs: Tensor) -> Tensor:
     """(N, C) probabilities, N >= 1, C >= 2, rows that sum to one."""
     _check_matrix("probs", probs)
     probs = probs.detach()
-    tolerance = 8 * torch.finfo(probs.dtype).eps * max(probs.shape[1], 8)
+    low, high = (float(v) for v in probs.sum(1).aminmax())
     # written so that NaN fails: a comparison with NaN is never true
-    if not (bool(probs.min() >= 0) and bool((probs.sum(1) - 1).abs().max() <= tolerance)):
+    if not (bool(probs.min() >= 0) and max(1 - low, high - 1) <= sum_tolerance(probs)):
         raise ValueError(
             "probs must be probabilities: no NaN, entries >= 0 and rows that sum to 1; apply softmax(-1) to logits"
         )
     return probs
+
+
+def sum_tolerance(probs: Tensor) -> float:
+    """How far the sum of a row of probabilities (N, C) may be from one: the rounding of a softmax in its dtype."""
+    return 8 * torch.finfo(probs.dtype).eps * max(probs.shape[1], 8)
 
 
 def check_labels(labels: Tensor, like: Tensor) -> Tensor:
