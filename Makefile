@@ -8,13 +8,14 @@ LABS   := $(notdir $(patsubst %/,%,$(dir $(wildcard solutions/*/*.py))))
 export OMP_NUM_THREADS ?= 1
 export MPLBACKEND      ?= agg
 
-.PHONY: course env release sample book lab test check lint lock peers clean help
+.PHONY: course env release sample book print lab test check lint lock peers clean help
 
 help:
 	@echo "make course   everything from nothing: environment, labs, a sample class graded, the book"
 	@echo "make test     all tests          make check   the quick part, under two minutes"
 	@echo "make lab      open JupyterLab on the labs"
 	@echo "make book     build the book     make release build the student notebooks"
+	@echo "make print    the built book as PDF, one file a chapter (needs Chromium)"
 	@echo "make peers    the other libraries, for \`coursekit bench\`"
 	@echo "make lock     pin the environment anew       make clean   remove what was built"
 
@@ -46,6 +47,10 @@ sample: env
 book: env
 	@echo "== book: _build/html"
 	@$(BIN)/jupyter-book build . -W -n --keep-going --quiet
+
+print: book
+	@echo "== print: _build/print"
+	@$(BIN)/python tools/print_book.py
 
 lab: env release
 	MPLBACKEND= $(BIN)/jupyter lab labs

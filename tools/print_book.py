@@ -25,20 +25,25 @@ def browser() -> str:
     return found
 
 
-def render(page: Path, target: Path) -> None:
-    """Write the PDF of one page; MathJax gets a minute of the browser's own clock, which is a few seconds of ours."""
+def run(uri: str, *options: str) -> subprocess.CompletedProcess:
+    """Load a page without a window; MathJax gets a minute of the browser's own clock, a few seconds of ours."""
     with tempfile.TemporaryDirectory() as profile:
         command = [
             browser(), "--headless", "--disable-gpu", "--no-first-run", "--disable-background-networking",
             "--disable-component-update", "--disable-sync", f"--user-data-dir={profile}", "--virtual-time-budget=60000",
-            "--no-pdf-header-footer", "--generate-pdf-document-outline", f"--print-to-pdf={target}", page.as_uri(),
+            *options, uri,
         ]  # fmt: skip
         if hasattr(os, "geteuid") and os.geteuid() == 0:  # as in most containers
             command.insert(1, "--no-sandbox")
-        target.unlink(missing_ok=True)
-        result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def render(page: Path, target: Path) -> None:
+    """Write the PDF of one page."""
+    target.unlink(missing_ok=True)
+    result = run(page.as_uri(), "--no-pdf-header-footer", "--generate-pdf-document-outline", f"--print-to-pdf={target}")
     if not target.is_file():
-        raise SystemExit(f"{command[0]} printed nothing for {page.name}:\n{result.stderr[-2000:]}")
+        raise SystemExit(f"the browser printed nothing for {page.name}:\n{result.stderr[-2000:]}")
 
 
 def main(names: list[str]) -> int:

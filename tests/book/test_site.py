@@ -136,6 +136,34 @@ def test_each_chapter_gives_its_notebook(site):
                 )
 
 
+def test_each_lab_has_a_page_with_its_notebook(site):
+    """What the button gives is the student notebook, byte for byte; lab and chapter lead to each other."""
+    notebooks = sorted((ROOT / "labs").glob("*/*.ipynb"))
+    assert len(notebooks) >= 3
+    for path in notebooks:
+        name = path.relative_to(ROOT).with_suffix("").as_posix()
+        bar = soup(site / f"{name}.html").select_one("article .lab-bar")
+        button = bar.select_one("a.lab-download[download]")
+        assert (site / name).parent.joinpath(button["href"]).resolve().read_bytes() == path.read_bytes()
+        points = sum(cell.metadata.get("nbgrader", {}).get("points", 0) for cell in nbformat.read(path, 4).cells)
+        assert f"{points} points" in bar.get_text()
+        [chapter] = [link["href"] for link in bar.find_all("a") if "/ch" in link["href"]]
+        back = soup((site / name).parent.joinpath(chapter).resolve()).select(f'article a[href$="{path.stem}.html"]')
+        assert back, f"{chapter} does not lead to {path.stem}"
+        assert soup(site / "book" / "labs.html").select(f'article a[href$="{path.stem}.html"]')
+
+
+def test_a_full_stop_stays_with_its_formula(pages):
+    loose = re.compile(r"^[.,;:]")
+    bad = []
+    for page in pages:
+        for formula in soup(page).select("article span.math"):
+            after = formula.next_sibling
+            if isinstance(after, str) and loose.match(after) and "unbroken" not in formula.parent.get("class", []):
+                bad.append((page.name, formula.get_text()[:40]))
+    assert not bad, bad[:10]
+
+
 def test_formulas_use_only_known_macros(pages):
     """MathJax shows an unknown macro in red; here those of the configuration and of plain LaTeX are known."""
     used: dict[str, str] = {}
