@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from coursekit.nets import evaluation_mode
 from coursekit.predictive import CategoricalPredictive
 from coursekit.uncertainty._checks import check_device, check_labels, check_logits
+from coursekit.uncertainty._first_convolution import FastInputGradient
 from coursekit.uncertainty._model import batches_of, run_features, run_logits
 
 
@@ -104,8 +105,8 @@ def odin(
     scores = []
     with evaluation_mode(model), torch.inference_mode(False):
         for moved in batches:  # copies: they may be moved in place, which keeps their layout in memory
-            with torch.enable_grad():
-                (gradient,) = torch.autograd.grad(temperature * score(moved.requires_grad_()).sum(), moved)
+            with torch.enable_grad(), FastInputGradient(moved.requires_grad_()):
+                (gradient,) = torch.autograd.grad(temperature * score(moved).sum(), moved)
             moved = moved.detach().add_(epsilon * gradient.sign())
             if input_range is not None:
                 moved = moved.clamp_(*input_range)
