@@ -110,6 +110,33 @@ correct = logits_test.argmax(dim=1) == y_test
 print(f"{100 * correct.double().mean():.2f} % of the test digits are read rightly, {int((~correct).sum())} are not")
 
 # %% [markdown]
+# The last of the given cells prepares part IV, and nothing before it: the **evidence** that a system sees of an image
+# before it decides. 500 of the held-out digits are mixed with 125 letters, for a rehearsal; the others are `known`.
+
+
+# %%
+class Evidence(NamedTuple):
+    """What a system sees of N images before it decides."""
+
+    probs: torch.Tensor  # (N, 10) mean probabilities of MC Dropout
+    mutual_information: torch.Tensor  # (N,) in nats
+    energy: torch.Tensor  # (N,) log-sum-exp of the logits: larger for digits
+    distance: torch.Tensor  # (N,) squared Mahalanobis distance to the nearest class: smaller for digits
+
+
+nearest = ood.fit_mahalanobis(net, x_train, y_train)
+
+
+def gather(x, seed=0):
+    """The evidence of images (N, 1, 28, 28)."""
+    mc = MCDropout(net).predict(x, samples=30, generator=devices.generator(seed, device=device))
+    return Evidence(mc.mean, mc.mutual_information, run(x).logsumexp(dim=1), -nearest(x))
+
+
+known = gather(x_held[500:])
+rehearsal = gather(torch.cat([x_held[:500], data.glyphs(125, normalize=True, device=device)[0]]))  # in this order
+
+# %% [markdown]
 # ## Part I. How sure is it?
 #
 # ### Question 1.1: find the fault, Monte Carlo dropout (1 point)
@@ -336,7 +363,7 @@ del hidden
 # which no dropout touches, only once), your three measures, and the digits at both ends of your entropy. Orange frames:
 # misread. Under each image: label → prediction, and the entropy.
 
-# %%
+# %% tags=["demo"]
 mc_test = MCDropout(net).predict(x_test, samples=50, generator=devices.generator(1, device=device))
 
 # %% tags=["demo"]
@@ -1004,7 +1031,7 @@ print(
 # in the size and the ink of the digits; D, I, O, S and Z, which look like digits, are left out. **Out-of-distribution
 # detection**: a score that is larger for digits than for anything else.
 
-# %%
+# %% tags=["demo"]
 x_foreign, foreign = None, "letters"
 if FOREIGN == "kmnist":
     try:
@@ -1368,43 +1395,31 @@ plt.show()
 # *Nothing of parts I to III is needed here.*
 #
 # Everything meets in one open question. A letter box full of forms: most fields hold a digit, one in five a letter. For
-# each image the system sees the evidence below, and may
+# each image the system sees its `Evidence` (section 0),
+#
+# | field | shape | what it is |
+# |---|---|---|
+# | `.probs` | (N, 10) | mean probabilities of MC Dropout, 30 passes |
+# | `.mutual_information` | (N,) | on what the passes disagree, in nats |
+# | `.energy` | (N,) | log-sum-exp of the logits, larger for digits |
+# | `.distance` | (N,) | squared Mahalanobis distance to the nearest class, smaller for digits |
+#
+# and may
 #
 # - **accept** (0): the predicted digit goes into the books;
 # - **hand over** (1): a person reads it;
 # - **reject** (2): "this is no digit", and the form goes back.
 
-
-# %%
-class Evidence(NamedTuple):
-    """What the system sees of N images."""
-
-    probs: torch.Tensor  # (N, 10) mean probabilities of MC Dropout
-    mutual_information: torch.Tensor  # (N,) in nats
-    energy: torch.Tensor  # (N,) log-sum-exp of the logits: larger for digits
-    distance: torch.Tensor  # (N,) squared Mahalanobis distance to the nearest class: smaller for digits
-
-
-nearest = ood.fit_mahalanobis(net, x_train, y_train)
-
-
-def gather(x, seed=0):
-    """The evidence of images (N, 1, 28, 28)."""
-    mc = MCDropout(net).predict(x, samples=30, generator=devices.generator(seed, device=device))
-    return Evidence(mc.mean, mc.mutual_information, run(x).logsumexp(dim=1), -nearest(x))
-
-
-known = gather(x_held)  # digits the network was not trained on, to set thresholds with
-
 # %% [markdown]
 # ### Question 4.1: your rule (1 point)
 #
 # Write the rule. It gets the evidence of a stream of `new` images, and that of `known` digits, which are no part of the
-# stream; nobody hands it a letter to learn from. On streams of 2,000 random test digits and 500 fresh letters it must
+# stream; nobody hands it a letter to learn from. The visible check is a rehearsal with held-out digits; the one that
+# counts draws a stream of 800 test digits and 200 fresh letters, in random order. On both the rule must
 #
 # - accept at least 80 % of the digits (*coverage*),
-# - with a *risk* of at most 7 %: the share, among all that it accepts, of digits misread and letters taken for digits,
-# - reject at least 40 % of the letters, and at most 8 % of the digits.
+# - with a *risk* of at most 9 %: the share, among all that it accepts, of digits misread and letters taken for digits,
+# - reject at least 40 % of the letters, and at most 10 % of the digits.
 #
 # **Shapes.** two `Evidence`, of N and of K images → (N,) whole numbers 0, 1 or 2.
 #
@@ -1430,26 +1445,24 @@ def decide(new, known):
 
 
 # %% nbgrader={"grade": true, "grade_id": "q4_1_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
-stream = torch.cat([x_test[:1000], data.glyphs(250, normalize=True, device=device)[0]])
-evidence = gather(stream)
-answer = decide(evidence, known)
+answer = decide(rehearsal, known)
 assert answer is not None, "decide returned None (does it end with `return`?)"
 decision = torch.as_tensor(answer).to(device)
-assert tuple(decision.shape) == (1250,), f"1250 images need 1250 decisions, not shape {tuple(decision.shape)}"
+assert tuple(decision.shape) == (625,), f"625 images need 625 decisions, not shape {tuple(decision.shape)}"
 assert bool(torch.isin(decision, torch.arange(3, device=device)).all()), "a decision is 0, 1 or 2"
-good = evidence.probs.argmax(dim=1)[:1000] == y_test[:1000]
+good = rehearsal.probs.argmax(dim=1)[:500] == y_held[:500]
 accepted = decision == 0
-coverage = float(accepted[:1000].double().mean())
-risk = 1 - float((accepted[:1000] & good).sum()) / max(1, int(accepted.sum()))
-letters_rejected, digits_rejected = (float((part == 2).double().mean()) for part in (decision[1000:], decision[:1000]))
+coverage = float(accepted[:500].double().mean())
+risk = 1 - float((accepted[:500] & good).sum()) / max(1, int(accepted.sum()))
+letters_rejected, digits_rejected = (float((part == 2).double().mean()) for part in (decision[500:], decision[:500]))
 print(f"coverage {100 * coverage:.1f} %, risk {100 * risk:.1f} %")
 print(f"rejected: {100 * letters_rejected:.1f} % of the letters, {100 * digits_rejected:.1f} % of the digits")
 assert coverage >= 0.80, f"only {100 * coverage:.1f} % of the digits are accepted, at least 80 % must be"
-assert risk <= 0.07, f"the risk among the accepted is {100 * risk:.1f} %, at most 7 % is allowed"
+assert risk <= 0.09, f"the risk among the accepted is {100 * risk:.1f} %, at most 9 % is allowed"
 assert letters_rejected >= 0.40, (
     f"only {100 * letters_rejected:.1f} % of the letters are rejected, at least 40 % must be"
 )
-assert digits_rejected <= 0.08, f"{100 * digits_rejected:.1f} % of the digits are rejected, at most 8 % may be"
+assert digits_rejected <= 0.10, f"{100 * digits_rejected:.1f} % of the digits are rejected, at most 10 % may be"
 
 
 ### BEGIN HIDDEN TESTS
@@ -1458,22 +1471,22 @@ def hidden():
 
     rng = np.random.default_rng()
     seeds = [int(s) for s in rng.integers(2**31, size=2)]
-    letters, _ = data.glyphs(500, normalize=True, generator=devices.generator(seeds[0]), device=device)
-    chosen = torch.tensor(rng.permutation(len(x_test))[:2000], device=device)
-    order = rng.permutation(2500)
+    letters, _ = data.glyphs(200, normalize=True, generator=devices.generator(seeds[0]), device=device)
+    chosen = torch.tensor(rng.permutation(len(x_test))[:800], device=device)
+    order = rng.permutation(1000)
     stream = torch.cat([x_test[chosen], letters])[torch.tensor(order, device=device)]
     evidence = gather(stream, seed=seeds[1])
     predicted = np.array(evidence.probs.argmax(1).tolist(), dtype=float)
     decision = np.array(torch.as_tensor(decide(evidence, known)).tolist(), dtype=float)
-    assert decision.shape == (2500,) and np.isin(decision, (0, 1, 2)).all(), "2500 decisions, each 0, 1 or 2"
-    truth = np.concatenate([np.array(y_test[chosen].tolist(), dtype=float), np.full(500, -1.0)])[order]
+    assert decision.shape == (1000,) and np.isin(decision, (0, 1, 2)).all(), "1000 decisions, each 0, 1 or 2"
+    truth = np.concatenate([np.array(y_test[chosen].tolist(), dtype=float), np.full(200, -1.0)])[order]
     digit, accepted, rejected = truth >= 0, decision == 0, decision == 2
     assert accepted[digit].mean() >= 0.80, f"coverage of {accepted[digit].mean():.3f} on a fresh stream, 0.80 is needed"
     risk = (predicted != truth)[accepted].mean()
-    assert risk <= 0.07, f"risk of {risk:.3f} on a fresh stream, at most 0.07 is allowed"
+    assert risk <= 0.09, f"risk of {risk:.3f} on a fresh stream, at most 0.09 is allowed"
     assert rejected[~digit].mean() >= 0.40, f"{rejected[~digit].mean():.3f} of fresh letters rejected, 0.40 is needed"
-    assert rejected[digit].mean() <= 0.08, (
-        f"{rejected[digit].mean():.3f} of the digits rejected, at most 0.08 is allowed"
+    assert rejected[digit].mean() <= 0.10, (
+        f"{rejected[digit].mean():.3f} of the digits rejected, at most 0.10 is allowed"
     )
 
 
@@ -1486,14 +1499,14 @@ del hidden
 # are accepted, if they are ranked by one score alone.
 
 # %% tags=["demo"]
-digits = torch.arange(len(stream), device=device) < 1000
-right = torch.zeros(len(stream), dtype=torch.bool, device=device)
-right[:1000] = good
+digits = torch.arange(625, device=device) < 500
+right = torch.zeros(625, dtype=torch.bool, device=device)
+right[:500] = good
 figure, (left, middle) = plt.subplots(1, 2, figsize=style.figsize(1.4, 3.8))
 for value, (name, color) in enumerate({"accept": "blue", "hand over": "amber", "reject": "orange"}.items()):
     for kind, marker in ((digits, "o"), (~digits, "x")):
         here = (decision == value) & kind
-        where = evidence.probs.amax(dim=1)[here].cpu(), evidence.distance[here].cpu()
+        where = rehearsal.probs.amax(dim=1)[here].cpu(), rehearsal.distance[here].cpu()
         left.plot(
             *where,
             marker,
@@ -1506,7 +1519,7 @@ left.set(
     yscale="log", xlabel="largest mean probability", ylabel="squared Mahalanobis distance", title="o digits, x letters"
 )
 left.legend(markerscale=2)
-for name, score in (("largest probability", evidence.probs.amax(dim=1)), ("minus distance", -evidence.distance)):
+for name, score in (("largest probability", rehearsal.probs.amax(dim=1)), ("minus distance", -rehearsal.distance)):
     draw.risk_coverage_curve(detection.risk_coverage(score, right), label=name, ax=middle)
 share, total = float(accepted.double().mean()), float((~right[accepted]).double().mean())
 middle.plot(share, total, "*", ms=12, color=style.COLORS["orange"], label="your rule")

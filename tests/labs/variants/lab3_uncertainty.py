@@ -1215,12 +1215,10 @@ def decide(new, known):
     ),
     wrong(
         "q4_1",
-        "the two decisions exchanged",
+        "whatever is not sure is rejected",
         """
 def decide(new, known):
-    decision = (new.distance > known.distance.quantile(0.96)).long()
-    decision[new.probs.amax(dim=1) < known.probs.amax(dim=1).quantile(0.10)] = 2
-    return decision
+    return 2 * (new.probs.amax(dim=1) < known.probs.amax(dim=1).quantile(0.20)).long()
 """,
     ),
     wrong(
