@@ -74,6 +74,7 @@ def test_names_of_authors():
         evidence.author_year(entry("{Der Kiureghian}, Armen", "Ditlevsen, Ove"))
         == "Der Kiureghian and Ditlevsen (2001)"
     )
+    assert evidence.author_year(entry("Corbi{\\`e}re, Charles", 'G{\\"u}ne{\\c{s}}, A.')) == "Corbière and Güneş (2001)"
     assert evidence.author_year(entry("van den Dries, Lou")) == "van den Dries (2001)"
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import nbformat
 from docutils import nodes
 from jupyter_cache import get_cache
+from pybtex.richtext import Text
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
@@ -205,7 +206,7 @@ def _source(app, docname, page, key) -> nodes.Node:
 def author_year(entry) -> str:
     """'Koh and Liang (2017)', 'Saxe et al. (2014)'."""
     people = entry.persons.get("author") or entry.persons.get("editor") or []
-    names = [" ".join([*p.prelast_names, *p.last_names]).replace("{", "").replace("}", "") for p in people]
+    names = [str(Text.from_latex(" ".join([*p.prelast_names, *p.last_names]))) for p in people]
     if len(names) > 2:
         who = f"{names[0]} et al."
     else:
