@@ -15,7 +15,7 @@ from coursekit.labs import blocks, without
 from . import gradebook
 from .account import Row, read_grades
 from .course import Course, CourseError, valid_student
-from .files import digest, read_json, write_atomically
+from .files import digest, own_tools, read_json, write_atomically
 from .lab import start
 from .mathml import render_formulas
 
@@ -74,6 +74,8 @@ def _scrub(text: str, secrets: set[str]) -> str:
 
 def write_feedback(course: Course, lab: str, *, jobs: int = 1, report=None) -> tuple[int, int]:
     """Pages for everybody in grades/<lab>.csv: how many there are, and how many of them were made anew."""
+    from nbgrader.api import Gradebook
+
     grades = course.root / "grades" / f"{lab}.csv"
     if not grades.is_file():
         raise CourseError(f"there is no {grades}; run `coursekit autograde {lab}` first")
@@ -92,6 +94,8 @@ def write_feedback(course: Course, lab: str, *, jobs: int = 1, report=None) -> t
             if not graded:
                 write_atomically(page, _rejected(lab, row))
     todo = [row.student for row in rows if row.student in new and row.score is not None]
+    with own_tools(), Gradebook(f"sqlite:///{course.gradebook}?timeout={gradebook.LOCK_SECONDS}"):
+        pass  # nbgrader adds its default course when it first looks; several at once would collide
     with ProcessPoolExecutor(max(1, jobs)) as pool:
         for done, student in enumerate(pool.map(partial(_convert, course, lab), todo), start=1):
             if report:

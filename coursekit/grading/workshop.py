@@ -72,6 +72,7 @@ class Workshop:
         self.slots = itertools.count()
 
     def __enter__(self) -> "Workshop":
+        _remove_dead_folders()
         self.folder = tempfile.mkdtemp(prefix="ck-", dir="/tmp")  # short: socket paths have at most 107 bytes
         try:
             self._start()
@@ -146,3 +147,16 @@ class Workshop:
         for server in reversed(self.servers):
             server.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _remove_dead_folders() -> None:
+    """Remove folders of runs that were killed together with their servers: nobody listens there any more."""
+    for folder in Path("/tmp").glob("ck-*"):
+        with contextlib.suppress(OSError):
+            about = folder.lstat()
+            if about.st_uid != os.getuid() or time.time() - about.st_mtime < 300:
+                continue
+            try:
+                forkserver.connect(str(folder / "engines")).close()
+            except (ConnectionRefusedError, FileNotFoundError):
+                shutil.rmtree(folder, ignore_errors=True)
