@@ -743,10 +743,18 @@ def far_confidence(directions, mean, covariance):
     # --- 2.1 a draw with gradients
     wrong(
         "q2_1",
-        "torch.normal, no gradient",
+        "detached",
         """
 def draw(mean, rho):
     return torch.normal(mean, F.softplus(rho)).detach()
+""",
+    ),
+    wrong(
+        "q2_1",
+        "torch.normal, a gradient of zero",
+        """
+def draw(mean, rho):
+    return torch.normal(mean, F.softplus(rho))
 """,
     ),
     wrong(
