@@ -3,7 +3,6 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-LABS   := $(notdir $(patsubst %/,%,$(dir $(wildcard solutions/*/*.py))))
 # Tiny networks on many threads wait for each other: one thread each, and the steps side by side.
 export OMP_NUM_THREADS ?= 1
 export MPLBACKEND      ?= agg
