@@ -34,7 +34,8 @@
 #
 # - Write in the place of `raise NotImplementedError(...)`. Add cells wherever you like; the check cells are locked.
 # - Each question is graded on its own: a wrong answer costs that question and no other. Each of the four parts starts
-#   from what the given cells of section 0 made, so you can begin with any of them.
+#   from what the given cells of section 0 made: run these, and begin with any part. (*Run All* stops at the first answer
+#   that is missing.)
 # - You write the measures with `torch` (or NumPy); training and figures are given. `coursekit` has every measure
 #   ready-made: use it to compare, not to answer.
 # - Before you hand in: *Kernel → Restart Kernel and Run All Cells*.
@@ -70,8 +71,10 @@ print(f"torch {torch.__version__} on {device}")
 # *The test set chooses nothing.*
 
 # %%
-FULL = False  # True: all 70,000 images, downloaded once (11 MB), and 20 epochs: a minute on a GPU, five on a CPU
-FOREIGN = "letters"  # "kmnist": Japanese characters instead of letters in part III, downloaded once (18 MB)
+# True: all 70,000 images, downloaded once (11 MB), and 20 epochs: about seven minutes on one core. Hand in with False: the
+# grader has no network, and would fall back to the subset.
+FULL = False
+FOREIGN = "letters"  # "kmnist": Japanese characters instead of letters in part III, downloaded once
 
 try:
     x_all, y_all = data.mnist("train", full=FULL, normalize=True, device=device)
@@ -108,6 +111,14 @@ def run(x):
 logits_test, logits_held = run(x_test), run(x_held)
 correct = logits_test.argmax(dim=1) == y_test
 print(f"{100 * correct.double().mean():.2f} % of the test digits are read rightly, {int((~correct).sum())} are not")
+
+# %% [markdown]
+# **MC Dropout** keeps the dropout on and runs the network many times; question 1.1 says how. Here are 50 passes over
+# the test digits, `mc_test.probs` of shape (50, N, 10). (The convolutions, which no dropout touches, are computed only
+# once.)
+
+# %% tags=["demo"]
+mc_test = MCDropout(net).predict(x_test, samples=50, generator=devices.generator(1, device=device))
 
 # %% [markdown]
 # The last of the given cells prepares part IV, and nothing before it: the **evidence** that a system sees of an image
@@ -359,12 +370,8 @@ del hidden
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# Fifty passes over the test digits (`MCDropout` of the course does what you did in 1.1, and computes the convolutions,
-# which no dropout touches, only once), your three measures, and the digits at both ends of your entropy. Orange frames:
-# misread. Under each image: label → prediction, and the entropy.
-
-# %% tags=["demo"]
-mc_test = MCDropout(net).predict(x_test, samples=50, generator=devices.generator(1, device=device))
+# Your three measures of the test digits, and the digits at both ends of your entropy. Orange frames: misread. Under
+# each image: label → prediction, and the entropy.
 
 # %% tags=["demo"]
 ratio = torch.as_tensor(variation_ratio(mc_test.probs))
@@ -563,12 +570,14 @@ for ax, (name, probs) in zip(axes, diagrams.items(), strict=True):
     yours = calibration_error(probs.amax(dim=1), probs.argmax(dim=1) == y_test, 15)
     print(f"{name:24} ECE {yours:.4f}   (perfectly calibrated: about {calibration.calibrated_ece(probs):.4f})")
 plt.show()
-print(f"temperature of the network: {float(t_net):.2f}: near 1, for it was trained shortly and with dropout")
+print(
+    f"your temperature of the network itself: {float(t_net):.2f} (above 1: it was overconfident, below: underconfident)"
+)
 
 # %% [markdown]
 # ## Part II. Will this answer be wrong?
 #
-# *Nothing of part I is needed here: `net`, `logits_test` and `correct` come from section 0.*
+# *Nothing of part I is needed here: `net`, `logits_test`, `correct` and `mc_test` come from section 0.*
 #
 # A system that reads a million digits cannot have all of them read again by a person. It can have the doubtful ones
 # read again, if it knows which these are. **Failure prediction**: a score of confidence for each prediction, small
@@ -728,20 +737,12 @@ del hidden
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ### Question 2.3: its loss, and the epoch to keep (1 point)
+# ### Question 2.3: its loss, and the epoch to keep (½ + ½ point)
 #
 # ConfidNet ends in one number $u$ and estimates TCP by $\sigma(u) = 1/(1 + e^{-u})$; its loss is the mean of
-# $(\sigma(u) - \mathrm{TCP})^2$. After each epoch the network is stored, together with what is in `history`, a
-# dictionary of lists with one entry an epoch:
+# $(\sigma(u) - \mathrm{TCP})^2$. Write the loss.
 #
-# - `"train AUPR"` and `"test AUPR"`: how well the misread images of that set are found (more is better),
-# - `"train loss"` and `"held-out loss"`: the loss above on that set.
-#
-# Published runs have kept the epoch of the best train AUPR, and one that of the best *test* AUPR. Return the index
-# (from 0) of the epoch to keep if the number that is reported for the test set shall be an honest one, and overfitting
-# shall be noticed.
-#
-# **Shapes.** `u`, `tcp` (N,) → one number; `history` → an index. Two small functions.
+# **Shapes.** `u`, `tcp` (N,) → one number.
 
 
 # %% nbgrader={"grade": false, "grade_id": "q2_3", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -749,24 +750,13 @@ def confidence_loss(u, tcp):
     """Mean squared error between sigmoid(u) and TCP, both (N,)."""
     ### BEGIN SOLUTION
     return F.mse_loss(u.sigmoid(), tcp)
-
-
-def epoch_to_keep(history):
-    """Index of the epoch whose network is kept."""
-    return min(range(len(history["held-out loss"])), key=history["held-out loss"].__getitem__)
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q2_3_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade": true, "grade_id": "q2_3_test", "locked": true, "points": 0.5, "schema_version": 3, "solution": false, "task": false}
 answer = confidence_loss(torch.tensor([0.0, 0.0], device=device), torch.tensor([1.0, 0.0], device=device))
-assert matches(
-    "confidence_loss([0, 0], [1, 0])", answer, 0.25, hint="sigmoid(0) = 1/2 is half off twice; take the mean."
-)
-history = {"train AUPR": [0.3, 0.5], "test AUPR": [0.4, 0.4], "train loss": [0.2, 0.1], "held-out loss": [0.2, 0.15]}
-kept = epoch_to_keep(history)
-assert kept is not None and int(kept) == 1, (
-    f"epoch_to_keep gave {kept}; with these two epochs it is the second, index 1"
-)
+hint = "sigmoid(0) = 1/2 is half off twice; take the mean."
+assert matches("confidence_loss([0, 0], [1, 0])", answer, 0.25, hint=hint)
 
 
 ### BEGIN HIDDEN TESTS
@@ -778,6 +768,43 @@ def hidden():
     got = float(confidence_loss(torch.tensor(u, device=device), torch.tensor(tcp, device=device)))
     expected = sum(((1 + np.tanh(a / 2)) / 2 - b) ** 2 for a, b in zip(u, tcp, strict=True)) / 30
     assert abs(got - expected) < 1e-6, "wrong loss on random numbers"
+
+
+hidden()
+del hidden
+### END HIDDEN TESTS
+
+# %% [markdown]
+# After each epoch the network is stored, together with what is in `history`, a dictionary of lists with one entry an
+# epoch:
+#
+# - `"train AUPR"` and `"test AUPR"`: how well the misread images of that set are found (more is better),
+# - `"train loss"` and `"held-out loss"`: the loss above on that set.
+#
+# Published runs have kept the epoch of the best train AUPR, and one that of the best *test* AUPR. Return the index
+# (from 0) of the epoch to keep if the number that is reported for the test set shall be an honest one, and overfitting
+# shall be noticed.
+
+
+# %% nbgrader={"grade": false, "grade_id": "q2_3_epoch", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def epoch_to_keep(history):
+    """Index, from 0, of the epoch whose network is kept."""
+    ### BEGIN SOLUTION
+    return min(range(len(history["held-out loss"])), key=history["held-out loss"].__getitem__)
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "q2_3_epoch_test", "locked": true, "points": 0.5, "schema_version": 3, "solution": false, "task": false}
+history = {"train AUPR": [0.3, 0.5], "test AUPR": [0.4, 0.4], "train loss": [0.2, 0.1], "held-out loss": [0.2, 0.15]}
+kept = epoch_to_keep(history)
+assert kept is not None and int(kept) == 1, f"epoch_to_keep gave {kept}; of these two epochs keep the second, index 1"
+
+
+### BEGIN HIDDEN TESTS
+def hidden():
+    import numpy as np
+
+    rng = np.random.default_rng()
     names = ("train AUPR", "test AUPR", "train loss", "held-out loss")
     for _ in range(5):
         best = [int(n) for n in rng.permutation(20)[:4]]  # each list prefers another epoch
@@ -1340,8 +1367,8 @@ mc_foreign = MCDropout(net).predict(x_foreign, samples=50, generator=devices.gen
 sides = []  # the scores of the digits, then those of the foreign images
 for x, logits, mc in ((x_test, logits_test, mc_test), (x_foreign, logits_foreign, mc_foreign)):
     scores = {"MCP": logits.softmax(dim=1).amax(dim=1)}
-    scores["MC Dropout, variation ratio"] = -torch.as_tensor(variation_ratio(mc.probs))
-    scores["MC Dropout, mutual information"] = -torch.as_tensor(entropy_and_information(mc.probs)[1])
+    scores["MC Dropout, variation ratio"] = -mc.variation_ratio
+    scores["MC Dropout, mutual information"] = -mc.mutual_information
     scores["ODIN, T = 5"] = odin_score(x, 5.0)
     scores["max - mean logit (ODIN, T → ∞)"] = torch.as_tensor(hot_limit(logits))
     scores["energy"] = logits.logsumexp(dim=1)
@@ -1371,17 +1398,17 @@ plt.show()
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "q3_4", "locked": false, "points": 1, "schema_version": 3, "solution": true, "task": false}
 # <!-- BEGIN SOLUTION -->
-# *Model answer.* With about 90 errors the 95 % intervals of the AUPR differences of MCP and most of the MC Dropout
-# scores are ten points wide and more, and hold zero or nearly so: their order may flip with the next test set or the
-# next seed, so it is noise. Clear of zero are only the large gaps (ConfidNet far behind here; the entropy of MC Dropout
-# often behind MCP). The second race has thousands of positives: there, differences of several points between
-# Mahalanobis, mutual information and MCP are stable under resampling, although other letters or another network may
-# still change them. Mahalanobis or mutual information lead on letters and do not in failure prediction: a misread digit
-# lies *between* classes, near the training data, and the confidence sees that; a letter lies *off* the training
-# features, where the logits may still be large. ODIN's step and temperature look at the logits only, and on letters
-# bring nothing over MCP. ConfidNet learns from errors, and a network that reads 99 % of its training digits rightly
-# shows it only some hundred of them, too few for the 400-unit head to learn what a misread digit looks like; the paper
-# had more data, and its dropout was on.
+# *Model answer.* With 90 errors most 95 % intervals of 2.6 are ten points wide and more and hold zero: the order of
+# MCP, the largest MC Dropout probability and the variation ratio is noise, and flips with the test set and the seed.
+# (Over 13 trained networks the variation ratio beat MCP 8 times.) The entropy of MC Dropout stays behind MCP in nearly
+# all resampled sets: that one is believable. The second race has thousands of positives, so differences of several
+# points are no accident of the test images; whether they survive another network or other letters only more runs can
+# tell. (Mutual information beat MCP on letters in 13 networks of 13; MCP, energy and ODIN lie close together and change
+# places.) Mutual information is far ahead of MCP on letters and behind it in failure prediction: a misread digit lies
+# *between* classes, near the training data, where each pass by itself is undecided and all agree on that; a letter lies
+# *off* the data, where the passes have learned nothing in common and disagree. The same holds for Mahalanobis, which
+# measures the distance to the data. ConfidNet learns from errors, and a network that reads 99 % of its training digits
+# rightly shows it only about a hundred of them: too few to learn what a misread digit looks like.
 #
 # *Rubric.* ½ point: uses the intervals of 2.6 (or the number of errors) to tell noise from difference, and names at
 # least one of each. ½ point: an explanation why the two tasks reward different scores (between the classes against off
@@ -1417,9 +1444,9 @@ plt.show()
 # stream; nobody hands it a letter to learn from. The visible check is a rehearsal with held-out digits; the one that
 # counts draws a stream of 800 test digits and 200 fresh letters, in random order. On both the rule must
 #
-# - accept at least 80 % of the digits (*coverage*),
+# - accept at least 75 % of the digits (*coverage*),
 # - with a *risk* of at most 9 %: the share, among all that it accepts, of digits misread and letters taken for digits,
-# - reject at least 40 % of the letters, and at most 10 % of the digits.
+# - reject at least 30 % of the letters, and at most 12 % of the digits.
 #
 # **Shapes.** two `Evidence`, of N and of K images → (N,) whole numbers 0, 1 or 2.
 #
@@ -1457,12 +1484,12 @@ risk = 1 - float((accepted[:500] & good).sum()) / max(1, int(accepted.sum()))
 letters_rejected, digits_rejected = (float((part == 2).double().mean()) for part in (decision[500:], decision[:500]))
 print(f"coverage {100 * coverage:.1f} %, risk {100 * risk:.1f} %")
 print(f"rejected: {100 * letters_rejected:.1f} % of the letters, {100 * digits_rejected:.1f} % of the digits")
-assert coverage >= 0.80, f"only {100 * coverage:.1f} % of the digits are accepted, at least 80 % must be"
+assert coverage >= 0.75, f"only {100 * coverage:.1f} % of the digits are accepted, at least 75 % must be"
 assert risk <= 0.09, f"the risk among the accepted is {100 * risk:.1f} %, at most 9 % is allowed"
-assert letters_rejected >= 0.40, (
-    f"only {100 * letters_rejected:.1f} % of the letters are rejected, at least 40 % must be"
+assert letters_rejected >= 0.30, (
+    f"only {100 * letters_rejected:.1f} % of the letters are rejected, at least 30 % must be"
 )
-assert digits_rejected <= 0.10, f"{100 * digits_rejected:.1f} % of the digits are rejected, at most 10 % may be"
+assert digits_rejected <= 0.12, f"{100 * digits_rejected:.1f} % of the digits are rejected, at most 12 % may be"
 
 
 ### BEGIN HIDDEN TESTS
@@ -1481,12 +1508,12 @@ def hidden():
     assert decision.shape == (1000,) and np.isin(decision, (0, 1, 2)).all(), "1000 decisions, each 0, 1 or 2"
     truth = np.concatenate([np.array(y_test[chosen].tolist(), dtype=float), np.full(200, -1.0)])[order]
     digit, accepted, rejected = truth >= 0, decision == 0, decision == 2
-    assert accepted[digit].mean() >= 0.80, f"coverage of {accepted[digit].mean():.3f} on a fresh stream, 0.80 is needed"
+    assert accepted[digit].mean() >= 0.75, f"coverage of {accepted[digit].mean():.3f} on a fresh stream, 0.75 is needed"
     risk = (predicted != truth)[accepted].mean()
     assert risk <= 0.09, f"risk of {risk:.3f} on a fresh stream, at most 0.09 is allowed"
-    assert rejected[~digit].mean() >= 0.40, f"{rejected[~digit].mean():.3f} of fresh letters rejected, 0.40 is needed"
-    assert rejected[digit].mean() <= 0.10, (
-        f"{rejected[digit].mean():.3f} of the digits rejected, at most 0.10 is allowed"
+    assert rejected[~digit].mean() >= 0.30, f"{rejected[~digit].mean():.3f} of fresh letters rejected, 0.30 is needed"
+    assert rejected[digit].mean() <= 0.12, (
+        f"{rejected[digit].mean():.3f} of the digits rejected, at most 0.12 is allowed"
     )
 
 

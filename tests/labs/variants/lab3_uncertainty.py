@@ -573,17 +573,13 @@ def confidnet_data(model, x, y):
     return features, target
 """,
     ),
-    # --- 2.3 loss and epoch
+    # --- 2.3 loss, and the epoch to keep
     wrong(
         "q2_3",
         "no sigmoid",
         """
 def confidence_loss(u, tcp):
     return (u - tcp).square().mean()
-
-
-def epoch_to_keep(history):
-    return history["held-out loss"].index(min(history["held-out loss"]))
 """,
     ),
     wrong(
@@ -592,70 +588,94 @@ def epoch_to_keep(history):
         """
 def confidence_loss(u, tcp):
     return (u.sigmoid() - tcp).square().sum()
-
-
-def epoch_to_keep(history):
-    return history["held-out loss"].index(min(history["held-out loss"]))
 """,
     ),
     wrong(
         "q2_3",
-        "the best test AUPR: a leak",
+        "cross-entropy",
         """
 def confidence_loss(u, tcp):
-    return (u.sigmoid() - tcp).square().mean()
-
-
+    return F.binary_cross_entropy_with_logits(u, tcp)
+""",
+    ),
+    wrong(
+        "q2_3",
+        "the absolute error",
+        """
+def confidence_loss(u, tcp):
+    return (u.sigmoid() - tcp).abs().mean()
+""",
+    ),
+    right(
+        "q2_3",
+        "by hand",
+        """
+def confidence_loss(u, tcp):
+    return ((1 / (1 + torch.exp(-u)) - tcp) ** 2).mean()
+""",
+    ),
+    wrong(
+        "q2_3_epoch",
+        "the best test AUPR: a leak",
+        """
 def epoch_to_keep(history):
     return history["test AUPR"].index(max(history["test AUPR"]))
 """,
     ),
     wrong(
-        "q2_3",
+        "q2_3_epoch",
         "the best train AUPR",
         """
-def confidence_loss(u, tcp):
-    return (u.sigmoid() - tcp).square().mean()
-
-
 def epoch_to_keep(history):
     return history["train AUPR"].index(max(history["train AUPR"]))
 """,
     ),
     wrong(
-        "q2_3",
-        "the last epoch",
+        "q2_3_epoch",
+        "the smallest train loss",
         """
-def confidence_loss(u, tcp):
-    return (u.sigmoid() - tcp).square().mean()
-
-
+def epoch_to_keep(history):
+    return history["train loss"].index(min(history["train loss"]))
+""",
+    ),
+    wrong(
+        "q2_3_epoch",
+        "the last",
+        """
 def epoch_to_keep(history):
     return len(history["held-out loss"]) - 1
 """,
     ),
     wrong(
-        "q2_3",
+        "q2_3_epoch",
         "the largest held-out loss",
         """
-def confidence_loss(u, tcp):
-    return (u.sigmoid() - tcp).square().mean()
-
-
 def epoch_to_keep(history):
     return int(torch.tensor(history["held-out loss"]).argmax())
 """,
     ),
-    right(
-        "q2_3",
-        "by hand, and a tensor",
+    wrong(
+        "q2_3_epoch",
+        "counted from one",
         """
-def confidence_loss(u, tcp):
-    return ((1 / (1 + torch.exp(-u)) - tcp) ** 2).mean()
-
-
+def epoch_to_keep(history):
+    return 1 + int(torch.tensor(history["held-out loss"]).argmin())
+""",
+    ),
+    right(
+        "q2_3_epoch",
+        "a tensor",
+        """
 def epoch_to_keep(history):
     return torch.tensor(history["held-out loss"]).argmin()
+""",
+    ),
+    right(
+        "q2_3_epoch",
+        "the list itself",
+        """
+def epoch_to_keep(history):
+    return history["held-out loss"].index(min(history["held-out loss"]))
 """,
     ),
     # --- 2.4 AUPR of errors
