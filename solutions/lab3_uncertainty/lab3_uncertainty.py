@@ -153,7 +153,7 @@ rehearsal = gather(torch.cat([x_held[:500], data.glyphs(125, normalize=True, dev
 # ### Question 1.1: find the fault, Monte Carlo dropout (1 point)
 #
 # Dropout that stays on when the network is used makes each pass a draw from an approximate posterior: **MC Dropout**. A
-# notebook of this experiment that many have copied contains, in essence,
+# published notebook of this experiment contains, in essence,
 #
 # ```python
 # def mc_probabilities(model, x, samples):
@@ -656,8 +656,8 @@ del hidden
 # ### Question 2.2: find the faults, what ConfidNet learns from (1 point)
 #
 # TCP needs the label, which nobody has when it counts. **ConfidNet** (Corbière et al. 2019) *learns* it: the classifier
-# is frozen, and a second, small network estimates TCP from the features before the last layer. A published notebook
-# prepares its data like this:
+# is frozen, and a second, small network estimates TCP from the features before the last layer. A first attempt,
+# with faults that have been published, prepares its data like this:
 #
 # ```python
 # def confidnet_data(model, x, y):
@@ -1588,4 +1588,4 @@ plt.show()
 # - With rare errors, AUPR is noisy: know its chance level, resample it, and believe no ranking without an interval.
 # - Between the classes and off the data are two places; one score rarely sees both. A rule can use several.
 #
-# The derivations, and what the original experiments reported, are in session 7 of the book.
+# The derivations are in session 7 of the book.
