@@ -8,6 +8,8 @@ LAB    ?= lab1_bayesian_regression
 # Tiny networks on many threads wait for each other: one thread each, and the steps side by side.
 export OMP_NUM_THREADS ?= 1
 export MPLBACKEND      ?= agg
+# nbgrader calls `alembic` by its name, Jupyter its own commands.
+export PATH := $(abspath $(BIN)):$(PATH)
 
 .PHONY: course env release sample book print lab test check lint lock peers clean help
 
