@@ -8,8 +8,32 @@ import torch
 from torch import Tensor
 
 
+class CategoricalUncertainty:
+    """What a law over class probabilities says, given its ``mean`` (N, C) and ``expected_entropy`` (N,)."""
+
+    @cached_property
+    def labels(self) -> Tensor:
+        """(N,) the most probable class of the predictive distribution."""
+        return self.mean.argmax(-1)
+
+    @cached_property
+    def confidence(self) -> Tensor:
+        """(N,) the largest predictive probability."""
+        return self.mean.amax(-1)
+
+    @cached_property
+    def entropy(self) -> Tensor:
+        """(N,) entropy of the predictive distribution, in [0, log C] nats: total uncertainty."""
+        return torch.special.entr(self.mean).sum(-1)
+
+    @cached_property
+    def mutual_information(self) -> Tensor:
+        """(N,) entropy - expected_entropy >= 0, in nats: epistemic uncertainty."""
+        return (self.entropy - self.expected_entropy).clamp_min(0)  # Jensen; only rounding is cut
+
+
 @dataclass(frozen=True)
-class CategoricalPredictive:
+class CategoricalPredictive(CategoricalUncertainty):
     r"""Class probabilities of S posterior samples, and what they say about uncertainty (in nats).
 
     With :math:`\bar p = \frac1S\sum_s p_s` the predictive distribution,
@@ -59,29 +83,9 @@ class CategoricalPredictive:
         return self.probs.mean(0)
 
     @cached_property
-    def labels(self) -> Tensor:
-        """(N,) the most probable class of the predictive distribution."""
-        return self.mean.argmax(-1)
-
-    @cached_property
-    def confidence(self) -> Tensor:
-        """(N,) the largest predictive probability."""
-        return self.mean.amax(-1)
-
-    @cached_property
-    def entropy(self) -> Tensor:
-        """(N,) entropy of the predictive distribution, in [0, log C] nats: total uncertainty."""
-        return torch.special.entr(self.mean).sum(-1)
-
-    @cached_property
     def expected_entropy(self) -> Tensor:
         """(N,) mean entropy of the samples, in nats: aleatoric uncertainty."""
         return torch.special.entr(self.probs).sum(-1).mean(0)
-
-    @cached_property
-    def mutual_information(self) -> Tensor:
-        """(N,) entropy - expected_entropy >= 0, in nats: epistemic uncertainty."""
-        return (self.entropy - self.expected_entropy).clamp_min(0)  # Jensen; only rounding is cut
 
     @cached_property
     def variation_ratio(self) -> Tensor:

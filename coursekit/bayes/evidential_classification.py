@@ -10,11 +10,11 @@ from torch.nn import functional as F
 
 from coursekit.bayes._likelihood import all_finite, check_count, check_targets
 from coursekit.bayes.evidential_regression import gamma_draws
-from coursekit.predictive import CategoricalPredictive
+from coursekit.predictive import CategoricalPredictive, CategoricalUncertainty
 
 
 @dataclass(frozen=True)
-class EvidentialCategorical:
+class EvidentialCategorical(CategoricalUncertainty):
     r"""A Dirichlet over the class probabilities of each input.
 
     .. math:: p \sim \mathrm{Dir}(\alpha_1, \dots, \alpha_C), \qquad \alpha_0 = \sum_k \alpha_k, \qquad
@@ -59,30 +59,10 @@ class EvidentialCategorical:
         return self.concentration / self.strength[:, None]
 
     @cached_property
-    def labels(self) -> Tensor:
-        """(N,) the most probable class."""
-        return self.mean.argmax(-1)
-
-    @cached_property
-    def confidence(self) -> Tensor:
-        """(N,) the largest predictive probability."""
-        return self.mean.amax(-1)
-
-    @cached_property
-    def entropy(self) -> Tensor:
-        """(N,) entropy of the predictive distribution, in nats."""
-        return torch.special.entr(self.mean).sum(-1)
-
-    @cached_property
     def expected_entropy(self) -> Tensor:
         """(N,) E[H[p]] = -sum_k mean_k (psi(alpha_k + 1) - psi(alpha_0 + 1)), in nats."""
         gap = torch.digamma(self.strength + 1)[:, None] - torch.digamma(self.concentration + 1)
         return (self.mean * gap).sum(-1)
-
-    @cached_property
-    def mutual_information(self) -> Tensor:
-        """(N,) entropy - expected_entropy >= 0, in nats; as an epistemic uncertainty it is disputed."""
-        return (self.entropy - self.expected_entropy).clamp_min(0)  # Jensen; only rounding is cut
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> CategoricalPredictive:
         """n draws of the class probabilities."""
