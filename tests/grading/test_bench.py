@@ -60,15 +60,21 @@ def test_as_an_ordinary_user(kit, tmp_path_factory):
 
 
 def as_ordinary_user(command: list[str]) -> list[str]:
-    """The command run by user 60001, with what hides this Python from ordinary users (/root, say) taken away."""
-    base = Path(sys.base_prefix).resolve()
-    closed = [p for p in base.parents if p != Path("/") and not p.stat().st_mode & 0o001]
+    """The command run by user 60001 where it sees this Python, its packages and the kit, and not the homes they are in."""
+    needed = {Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), HERE.parents[1]}
+    needed = {p for p in needed if not any(p != other and p.is_relative_to(other) for other in needed)}
+    closed = {path: top for path in needed if (top := closed_parent(path))}
     script = "set -e\n"
-    if closed:
-        top = closed[-1]
-        script += (
-            f"mkdir -p /tmp/keep-$$; mount --bind {base} /tmp/keep-$$; mount -t tmpfs -o mode=755 tmpfs {top}\n"
-            f"mkdir -p {base}; mount --move /tmp/keep-$$ {base}; rmdir /tmp/keep-$$\n"
-        )
+    for number, path in enumerate(closed):
+        script += f"mkdir -p /tmp/keep-$$/{number}; mount --bind {path} /tmp/keep-$$/{number}\n"
+    script += "".join(f"mount -t tmpfs -o mode=755 tmpfs {top}\n" for top in sorted(set(closed.values())))
+    for number, path in enumerate(closed):
+        script += f"mkdir -p {path}; mount --move /tmp/keep-$$/{number} {path}; rmdir /tmp/keep-$$/{number}\n"
     script += 'export HOME=/tmp; exec setpriv --reuid 60001 --regid 60001 --clear-groups -- "$@"'
     return ["unshare", "--mount", "--propagation", "private", "bash", "-c", script, "--", *command]
+
+
+def closed_parent(path: Path) -> Path | None:
+    """The topmost folder above `path` that other users cannot enter."""
+    closed = [p for p in path.parents if p != Path("/") and not p.stat().st_mode & 0o001]
+    return closed[-1] if closed else None
