@@ -11,7 +11,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 sys.path.insert(0, str(Path(__file__).parent))  # for `bench`, which tests of all labs share
 
 # Not for the collector of doctests: it would import the cases under another name, and each would be registered twice.
-collect_ignore = ["bench.py", "cases_attacks.py", "cases_greed.py", "cases_structure.py", "speed.py"]
+collect_ignore = ["bench.py", "cases_attacks.py", "cases_greed.py", "cases_structure.py", "cohort.py", "speed.py"]
 
 LAB = "tiny"
 SETTINGS = """
