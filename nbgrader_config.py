@@ -29,5 +29,6 @@ c.Execute.timeout = 60
 c.OverwriteCells.add_missing_cells = True
 c.IgnorePattern.enabled = True
 c.IgnorePattern.pattern = r"(?s).*"
-# What students wrote is shown in the formgrader and in feedback; a script in it would run in the reader's browser.
+# What students wrote is shown in the formgrader; a script in it would run in the browser of whoever grades.
 c.HTMLExporter.sanitize_html = True
+c.HTMLExporter.filters = {name: f"coursekit.grading.safe.{name}" for name in ("markdown2html", "clean_html")}

@@ -79,7 +79,8 @@ def load(course: Course, lab: str) -> Bundle:
     data = [n for n in names if not any(fnmatch(part, pattern) for part in n.parts for pattern in ignored)]
     files = {str(name): (folder / name).read_bytes() for name in data}
     # what a change of settings may change in the records of the lab
-    settings = {k: str(v) for k, v in course.config.items() if k not in ("CourseKit", "CourseDirectory")}
+    elsewhere = ("CourseKit", "CourseDirectory", "HTMLExporter")
+    settings = {k: str(v) for k, v in course.config.items() if k not in elsewhere}
     key = digest(notebook, json.dumps(settings, sort_keys=True), *(part for item in files.items() for part in item))
     path = course.work / "labs" / f"{lab}-{key[:16]}.zip"
     if path.is_file():

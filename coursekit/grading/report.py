@@ -12,14 +12,7 @@ from pathlib import Path
 from . import gradebook
 from .account import Row, number, read_grades
 from .course import Course, CourseError
-
-STYLE = """
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; }
-table { border-collapse: collapse; width: 100%; } td, th { padding: .3em .6em; text-align: left; vertical-align: top; }
-tr { border-bottom: 1px solid #8884; } td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
-img { max-width: 100%; background: white; border-radius: 6px; }
-"""
+from .pages import head
 
 
 @dataclass(frozen=True)
@@ -119,9 +112,8 @@ def write_report(course: Course, lab: str) -> str:
         parts.append("<h2>To look at</h2><table><tr><th>Student</th><th>Status</th><th>Reason</th></tr>")
         parts += [f"<tr><td>{_(r.student)}</td><td>{_(r.status)}</td><td>{_(r.reason)}</td></tr>" for r in look]
         parts.append("</table>")
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{_(lab)}</title>'
     body = "".join(parts)
-    return f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head><body>{body}</body></html>\n'
+    return f'<!doctype html>\n<html lang="en"><head>{head(lab)}</head><body>{body}</body></html>\n'
 
 
 def _(text: str) -> str:
