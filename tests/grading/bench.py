@@ -1,6 +1,8 @@
 """Submissions that are broken, greedy or hostile, made for any released lab, and what has to become of each.
 
-python tests/grading/bench.py LAB [--kit DIR] [--jobs N]     # the whole bench on a lab of the kit
+python tests/grading/bench.py LAB [--kit DIR] [--jobs N] [--questions K]     # the whole bench on a lab of the kit
+
+With --questions K the lab ends after its K-th question, so that labs of minutes take seconds a case.
 """
 
 import argparse
@@ -236,18 +238,59 @@ def all_cases() -> list[Case]:
     return CASES
 
 
+def shorten(kit: Path, name: str, questions: int, folder: Path) -> Path:
+    """A kit whose only lab is the given one without what comes after its first questions."""
+    notebook = nbformat.reads(source_notebook(Course.open(folder, kit), name), as_version=4)
+    answers = [i for i, c in enumerate(notebook.cells) if kind(c) == "solution"]
+    notebook.cells = notebook.cells[: answers[questions] if questions < len(answers) else None]
+    lab = folder / "solutions" / name
+    shutil.copytree(kit / "solutions" / name, lab, ignore=shutil.ignore_patterns("*.py", "*.ipynb"))
+    nbformat.write(notebook, lab / f"{name}.ipynb")
+    shutil.copy(kit / "nbgrader_config.py", folder)
+    return folder
+
+
+def as_ordinary_user(command: list[str]) -> list[str]:
+    """The command run by user 60001 where it sees this Python, its packages and the kit, and not the homes they are in."""
+    needed = {Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), Path(__file__).resolve().parents[2]}
+    needed = {p for p in needed if not any(p != other and p.is_relative_to(other) for other in needed)}
+    closed = {path: top for path in needed if (top := closed_parent(path))}
+    script = "set -e\n"
+    for number, path in enumerate(closed):
+        script += f"mkdir -p /tmp/keep-$$/{number}; mount --bind {path} /tmp/keep-$$/{number}\n"
+    script += "".join(f"mount -t tmpfs -o mode=755 tmpfs {top}\n" for top in sorted(set(closed.values())))
+    for number, path in enumerate(closed):
+        script += f"mkdir -p {path}; mount --move /tmp/keep-$$/{number} {path}; rmdir /tmp/keep-$$/{number}\n"
+    script += 'export HOME=/tmp; exec setpriv --reuid 60001 --regid 60001 --clear-groups -- "$@"'
+    return ["unshare", "--mount", "--propagation", "private", "bash", "-c", script, "--", *command]
+
+
+def closed_parent(path: Path) -> Path | None:
+    """The topmost folder above `path` that other users cannot enter."""
+    closed = [p for p in path.parents if p != Path("/") and not p.stat().st_mode & 0o001]
+    return closed[-1] if closed else None
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lab")
     parser.add_argument("--kit", type=Path, default=Path.cwd())
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--cell-seconds", type=int, default=20)
+    parser.add_argument("--questions", type=int, help="end the lab after so many questions")
     parser.add_argument("--only", default="", help="a regular expression that names of cases must match")
+    parser.add_argument("--ordinary-user", action="store_true", help="for root: run it all as a user without rights")
     args = parser.parse_args()
+    if args.ordinary_user:
+        own = [word for word in sys.argv if word != "--ordinary-user"]
+        return subprocess.run(as_ordinary_user([sys.executable, *own])).returncode
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
-    course = Course.open(folder, args.kit.resolve())
+    kit = args.kit.resolve()
+    if args.questions:
+        kit = shorten(kit, args.lab, args.questions, folder / "kit")
+    course = Course.open(folder / "course", kit)
     course.config.CourseKit.update(cell_seconds=args.cell_seconds, total_seconds=6 * args.cell_seconds)
-    lab = Lab.load(args.kit.resolve(), args.lab)
+    lab = Lab.load(kit, args.lab)
     cases = [one for one in all_cases() if re.search(args.only, one.name)]
 
     def report(done, total, student, result, left):

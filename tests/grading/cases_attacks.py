@@ -14,7 +14,7 @@ import glob, os, pathlib
 seen = []
 for root in ("KIT", "COURSE", "/work", "/root", "/home", "/tmp", "/var", "/run", "."):
     for folder, _, files in os.walk(root):
-        if "site-packages" in folder or "/lib/python" in folder or folder.startswith("/run/kernel"):
+        if any(part in folder for part in ("site-packages", "/lib/python", "/coursekit/grading/pages")) or folder.startswith("/run/kernel"):
             continue
         seen += [os.path.join(folder, f) for f in files
                  if f.endswith((".db", ".ipynb", ".json", ".zip", ".csv")) and "/.pyenv/" not in folder and "/.venv/" not in folder]
