@@ -152,6 +152,10 @@ class BoxExecute(Execute):
                 why = f"a single output was larger than the limit of {self.limits.output_mb} MB"
             self._stop(cell, self.overflow or why)
             return "stopped", {}
+        except Exception as error:  # forged, or cut off where the kernel could start no thread to send it
+            why = f"a message from the kernel could not be read ({type(error).__name__})"
+            self._stop(cell, self.overflow or why, died=not self.overflow)
+            return "stopped", {}
         reply = replies[-1] if replies else {}
         if reply.get("status") != "error":
             return None, reply

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bench import CASES, FULL, GRADED, REVIEW, ZERO, Case, Lab, case, extra, write
+from bench import CASES, FIRST, FULL, GRADED, REVIEW, ZERO, Case, Lab, case, extra, write
 from nbformat.v4 import new_code_cell
 
 from coursekit.labs import kind
@@ -269,3 +269,10 @@ assert open('data/table.csv').read() and my_helper.VALUE == 1
     )
     notebook.cells.insert(1, new_code_cell("print('HELPED', my_helper.VALUE)"))
     return notebook
+
+
+FORGED_FRAMES = """
+frames = [b"stream", b"<IDS|MSG>", b"no signature", b"{}", b"{}", b"{}", b"no json"]
+get_ipython().kernel.iopub_socket.send_multipart(frames)
+"""
+extra("frames_that_cannot_be_read", FORGED_FRAMES, REVIEW, FIRST, "could not be read")
