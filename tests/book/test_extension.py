@@ -5,6 +5,7 @@ import importlib
 
 import pytest
 from coursebook import evidence, notebook, quiz
+from pybtex.database import Entry, Person
 
 from .conftest import BOOK
 
@@ -64,10 +65,8 @@ def test_records_of_one_and_of_many():
 
 
 def test_names_of_authors():
-    pybtex = pytest.importorskip("pybtex.database")
-
     def entry(*authors, year="2001"):
-        return pybtex.Entry("book", {"year": year}, {"author": [pybtex.Person(a) for a in authors]})
+        return Entry("book", {"year": year}, {"author": [Person(a) for a in authors]})
 
     assert evidence.author_year(entry("Saxe, Andrew M.", "McClelland, J.", "Ganguli, S.")) == "Saxe et al. (2001)"
     assert (

@@ -94,12 +94,31 @@ def lab(kit):
     return bench.Lab.load(kit, LAB)
 
 
-@pytest.fixture
-def course(kit, tmp_path):
-    """An empty course folder for the tiny lab."""
+@pytest.fixture(scope="session")
+def prepared(kit, tmp_path_factory) -> Path:
+    """A course to which nothing was handed in; what nbgrader takes seconds to record of the lab is made once."""
+    from coursekit.grading import gradebook
+    from coursekit.grading.course import Course
+    from coursekit.grading.lab import load
+
+    course = Course.open(tmp_path_factory.mktemp("prepared"), kit)
+    load(course, LAB)
+    gradebook.create(course.gradebook)
+    return course.root
+
+
+@pytest.fixture(scope="session")
+def new_course(kit, prepared):
+    """A function that makes a folder a course for the tiny lab, without submissions."""
     from coursekit.grading.course import Course
 
-    return Course.open(tmp_path, kit)
+    return lambda folder: Course.open(shutil.copytree(prepared, folder, dirs_exist_ok=True), kit)
+
+
+@pytest.fixture
+def course(new_course, tmp_path):
+    """A course for the tiny lab, without submissions."""
+    return new_course(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,6 @@ ROSTER = 'student,first_name,last_name,email,lms_id\nzoe,Zoë,"O, Neil",zoe@x.or
 def graded(course):
     """A course with three labs' grades, without a gradebook behind them."""
     (course.root / "roster.csv").write_text(ROSTER, encoding="utf-8")
-    gradebook.create(course.gradebook)
     rows = [
         Row("zoe", "graded", 7.5, 10, ""),
         Row("d'été", "review", 10, 10, 'odd: a "quote", a comma'),
@@ -126,7 +125,6 @@ def test_a_row_without_a_reason_is_an_error_and_codes_say_what_is_left():
 
 
 def test_scores_count_marks_by_hand_and_extra_credit(course):
-    gradebook.create(course.gradebook)
     connection = sqlite3.connect(course.gradebook)
     connection.executescript("""
         INSERT INTO assignment (id, name, course_id) VALUES ('a', 'lab', 'c');

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell
-from test_runner import autograde, finish, hand_in
+from test_runner import autograde, hand_in
 
-from coursekit.grading.course import Course, CourseError, load_config
+from coursekit.grading.course import CourseError, load_config
 from coursekit.grading.feedback import CUT, hide_tests, secret_lines, write_feedback
 from coursekit.grading.report import write_report
 from coursekit.grading.similarity import compare, tokens
@@ -36,9 +36,9 @@ SECRETS = ("_random.randrange", "wrong for another number if", "default_rng().no
 
 
 @pytest.fixture(scope="module")
-def graded(kit, lab, tmp_path_factory):
+def graded(new_course, lab, tmp_path_factory):
     """A class of four: right, wrong, one whose answers print the test that calls them, and one who writes HTML."""
-    course = Course.open(tmp_path_factory.mktemp("class"), kit)
+    course = new_course(tmp_path_factory.mktemp("class"))
     hand_in(course, lab, "right", lab.right())
     wrong = lab.right()
     wrong.cells[lab.where(wrong, "q1")].source = "def double(x):\n    return 5"
@@ -58,7 +58,7 @@ def graded(kit, lab, tmp_path_factory):
     author.cells.insert(2, new_markdown_cell("![the image is gone](attachment:gone.png) *stays*"))
     author.cells[lab.where(author, "q4")].source = NOTES
     hand_in(course, lab, "author", author)
-    code, said = finish(autograde(course))
+    code, said = autograde(course)
     assert code == 0, said
     write_feedback(course, lab.name, jobs=2)
     return course
