@@ -31,7 +31,9 @@
 #
 # - Write in the place of `raise NotImplementedError(...)`. Add cells wherever you like; the check cells are locked.
 # - Each question is graded on its own: a wrong answer costs that question and no other.
-# - You write the mathematics with `torch` (or NumPy). `coursekit` has all of it ready-made: use it to compare, not to answer.
+# - You write the mathematics with `torch` (or NumPy, after `import numpy as np`). `coursekit` has all of it ready-made: use it to compare, not to answer.
+# - *Run All Cells* stops at the first cell that fails. To go on behind an open question, click on the cell after its check and take
+#   *Run → Run Selected Cell and All Below*.
 # - Before you hand in: *Kernel → Restart Kernel and Run All Cells*.
 
 # %%
@@ -185,7 +187,9 @@ def posterior(phi, t, alpha, beta):
 
 # %% nbgrader={"grade": true, "grade_id": "q1_3_test", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
 answer = posterior(torch.zeros(0, 2, device=device), torch.zeros(0, device=device), 4.0, 25.0)
-assert isinstance(answer, tuple) and len(answer) == 2, "posterior must return two things: mean, covariance"
+assert isinstance(answer, tuple | list) and len(answer) == 2, (
+    f"end with `return mean, covariance`: the answer is one {type(answer).__name__}"
+)
 assert matches("mean without data", answer[0], [0, 0], hint="Without data the posterior is the prior N(0, I/alpha).")
 hint = "Without data the posterior is the prior: alpha is a precision, so the covariance is I/alpha."
 assert matches("covariance without data (alpha = 4)", answer[1], [[0.25, 0], [0, 0.25]], hint=hint)
@@ -305,7 +309,9 @@ def update(mean, precision, phi, t, beta):
 # %% nbgrader={"grade": true, "grade_id": "q1_5_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
 now = torch.tensor([1.0, 1.0], device=device), torch.tensor([[1.0, 0.0], [0.0, 2.0]], device=device)
 answer = update(*now, torch.tensor([[1.0, 0.0]], device=device), torch.tensor([3.0], device=device), 1.0)
-assert isinstance(answer, tuple) and len(answer) == 2, "update must return two things: mean, precision"
+assert isinstance(answer, tuple | list) and len(answer) == 2, (
+    f"end with `return mean, precision`: the answer is one {type(answer).__name__}"
+)
 assert matches("precision after one point", answer[1], [[2, 0], [0, 2]], hint="Precisions add: return no inverse.")
 hint = "Half-way between the old intercept 1 and the observed 3; the slope stays. Is the old mean in the formula?"
 assert matches("mean after one point", answer[0], [2, 1], hint=hint)
@@ -376,7 +382,9 @@ def predict(phi, mean, covariance, beta):
 phi = torch.tensor([[1.0, 0.0], [1.0, 2.0]], device=device)
 weights = torch.tensor([1.0, 0.5], device=device), torch.tensor([[0.5, -0.1], [-0.1, 0.25]], device=device)
 answer = predict(phi, *weights, 4.0)
-assert isinstance(answer, tuple) and len(answer) == 2, "predict must return two things: mean, variance"
+assert isinstance(answer, tuple | list) and len(answer) == 2, (
+    f"end with `return mean, variance`: the answer is one {type(answer).__name__}"
+)
 assert matches("predictive mean", answer[0], [1, 2], hint="The mean is phi m.")
 hint = "Noise 1/beta = 0.25 plus phi' Sigma phi, which is 0.5 and 1.1 here. The variance, not its square root."
 assert matches("predictive variance", answer[1], [0.75, 1.35], hint=hint)
@@ -462,6 +470,7 @@ def variance_of_a_line(x_new, x, beta):
 x = torch.tensor([0.0, 2.0], device=device)
 answer = variance_of_a_line(torch.tensor([1.0, 3.0], device=device), x, 1.0)
 hint = "Noise 1; 1/N for the height of the line; and a term that vanishes at the barycentre x = 1 and is 2 at x = 3."
+hint += " Is this term 1 there? `torch.var` divides by N - 1; s^2 divides by N."
 assert matches("variance at 1 and 3, data at 0 and 2, beta = 1", answer, [1.5, 3.5], hint=hint)
 answer = variance_of_a_line(torch.tensor([1.0, 3.0], device=device), x, 4.0)
 assert matches("the same with beta = 4", answer, [0.375, 0.875], hint="Every term comes from the noise of the targets.")
@@ -703,7 +712,8 @@ def far_from_the_data(alpha, beta, degree):
 
 # %% nbgrader={"grade": true, "grade_id": "q2_3_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
 answer = far_from_the_data(0.05, 25.0, 1)
-assert isinstance(answer, tuple | list) and len(answer) == 2, "return two numbers: limit, exponent"
+pair = len(answer) == 2 if isinstance(answer, tuple | list) else getattr(answer, "shape", None) == (2,)
+assert pair, f"end with `return limit, exponent`: the answer is one {type(answer).__name__}"
 bumps = fit_linear(features.gaussian(CENTRES, WIDTH), x_sinus, t_sinus, alpha=0.05, beta=25.0)
 measured = bumps.predict(torch.tensor([50.0], device=device)).variance.reshape(())
 hint = "Every bump is 0 out there. What is left of 1/beta + phi' Sigma phi?"
@@ -831,8 +841,8 @@ def best_degree(x, t, degrees, alpha, beta):
 # %% nbgrader={"grade": true, "grade_id": "q3_2_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
 x = torch.linspace(-1, 1, 20, device=device)
 t = 1 - 2 * x**2 + 0.1 * torch.cos(40 * x)
-hint = "A parabola with small wiggles: the evidence is largest at degree 2. The smallest error would choose degree 8."
-assert matches("best_degree(x, t, [8, 1, 2, 4], ...)", best_degree(x, t, [8, 1, 2, 4], 1.0, 100.0), 2, hint=hint)
+hint = "A parabola with small wiggles: the evidence is largest at degree 2. 8 has the smallest error, 3 is an index."
+assert matches("best_degree(x, t, [8, 4, 1, 2], ...)", best_degree(x, t, [8, 4, 1, 2], 1.0, 100.0), 2, hint=hint)
 
 
 ### BEGIN HIDDEN TESTS
@@ -876,7 +886,8 @@ del hidden
 # <details><summary>Hint</summary>
 #
 # Start at $\alpha = \beta = 1$ and put the right-hand sides in place of the left ones until nothing changes any more (relative
-# change below $10^{-6}$, say; a few hundred steps at most). `torch.linalg.eigvalsh` gives the eigenvalues of $\Phi^\top\Phi$ once for all.
+# change below $10^{-6}$, say; a few hundred steps at most). `torch.linalg.eigvalsh` gives the eigenvalues of $\Phi^\top\Phi$ once for all;
+# times the current $\beta$ they are the $\lambda_i$. `fit_linear(None, phi, t, alpha=alpha, beta=beta).mean` is $m$, whatever became of question 1.3.
 #
 # </details>
 
@@ -905,10 +916,11 @@ def fit_hyperparameters(phi, t):
 phi_cubic = features.polynomial(3)(2 * x_sinus - 1)
 target = maximize_evidence(None, phi_cubic, t_sinus)
 answer = fit_hyperparameters(phi_cubic, t_sinus)
-assert isinstance(answer, tuple | list) and len(answer) == 2, "fit_hyperparameters must return two numbers: alpha, beta"
+pair = len(answer) == 2 if isinstance(answer, tuple | list) else getattr(answer, "shape", None) == (2,)
+assert pair, f"end with `return alpha, beta`: the answer is one {type(answer).__name__}"
 hint = "(N - gamma) / |t - Phi m|^2, with the m of the current alpha and beta. Did you iterate until nothing changes?"
 assert matches("beta for a cubic", answer[1], target.beta, rtol=1e-2, hint=hint)
-hint = "gamma / m'm, not M / m'm: only the weights that the data determine count. Did you iterate long enough?"
+hint = "gamma / m'm, not M / m'm. Do the lambda_i contain the current beta? Did you iterate until nothing changes?"
 assert matches("alpha for a cubic", answer[0], target.alpha, rtol=1e-2, hint=hint)
 
 
@@ -990,7 +1002,8 @@ print(f"degree {winner}: estimated noise {fits[winner].beta ** -0.5:.3f}, true n
 # <details><summary>Hint</summary>
 #
 # The interval is mean ± z · std, where a standard normal variable stays below $z$ with probability $(1 + \text{level})/2$:
-# `torch.special.ndtri` is the inverse of the normal distribution function.
+# `torch.special.ndtri` is the inverse of the normal distribution function (of a tensor: `torch.tensor(...)` makes one of a number).
+# The share of `True` among booleans is the mean of their `.double()`.
 #
 # </details>
 

@@ -35,6 +35,8 @@
 # - Each question is graded on its own: a wrong answer costs that question and no other. If you are stuck, go on:
 #   the figures of a part use what you wrote in that part alone.
 # - You write the mathematics with `torch` (or NumPy). `coursekit` has all of it ready-made: use it to compare, not to answer.
+# - *Run All Cells* stops at the first cell that fails. To go on behind an open question, click on the cell after its check and take
+#   *Run → Run Selected Cell and All Below*.
 # - Before you hand in: *Kernel → Restart Kernel and Run All Cells*.
 
 # %%
@@ -101,7 +103,8 @@ plt.show()
 #
 # $$E(w) = -\sum_{n=1}^N \log p(y_n \mid x_n, w) + \frac{\|w\|^2}{2 s_0^2}.$$
 #
-# It must be a **sum** over the data (the posterior is a product), and it must survive logits of $\pm 1000$.
+# It must be a **sum** over the data (the posterior is a product), and it must survive logits of $\pm 1000$. Write this one with
+# `torch`: after question 1.5 it is differentiated.
 #
 # **Shapes.** `w` (D,); `x` (N, D); `y` (N,) of zeros and ones → one number.
 #
@@ -132,7 +135,9 @@ expected = math.log1p(math.exp(-1)) + math.log1p(math.exp(-2)) + math.log(2) + 2
 hint = "Logits 1, -2, 0, and a penalty |w|^2 / (2 s0^2) = 2/8 for s0 = 2: the standard deviation, not the variance."
 assert matches("E((1, -1)), prior_std = 2", neg_log_joint(w, x, y, 2.0), expected, hint=hint)
 answer = neg_log_joint(1000 * w[:1], x[:1, :1], torch.zeros(1, device=device), 1000.0)
-hint = "-log(1 - sigmoid(1000)) is 1000. Infinite or NaN? Then a probability was rounded to 1 before the logarithm."
+hint = (
+    "-log(1 - sigmoid(1000)) is 1000. Infinite, NaN or 100.5? Then a probability was rounded to 1 before the logarithm."
+)
 assert matches("E at a logit of 1000", answer, 1000.5, hint=hint)
 
 
@@ -421,7 +426,7 @@ del hidden
 
 # %% tags=["demo"]
 by_hand = torch.as_tensor(hessian(w_map, x_blobs, PRIOR_STD)).cpu()
-by_machine = hessian_autograd(lambda w: neg_log_joint(w, x_blobs, y_blobs, PRIOR_STD), w_map)
+by_machine = hessian_autograd(lambda w: neg_log_joint(w, x_blobs, y_blobs, PRIOR_STD), w_map.clone())
 ready_made = bayes.fit_laplace(map_model, x_blobs, y_blobs, prior_precision=PRIOR_STD**-2).precision.cpu()
 print("posterior precision by hand\n", by_hand.numpy().round(5))
 print(f"autograd differs from it by {float((torch.as_tensor(by_machine).cpu() - by_hand).abs().max()):.1e},", end=" ")
@@ -459,7 +464,9 @@ def repair_laplace(h_mean, n, penalty):
 
 # %% nbgrader={"grade": true, "grade_id": "q1_6_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
 answer = repair_laplace(torch.tensor([[2.0, 0.0], [0.0, 4.0]], device=device), 50, 0.0025)
-assert isinstance(answer, tuple) and len(answer) == 2, "repair_laplace must return two things: covariance, prior_std"
+assert isinstance(answer, tuple | list) and len(answer) == 2, (
+    f"end with `return covariance, prior_std`: the answer is one {type(answer).__name__}"
+)
 hint = "Fifty data say fifty times as much as their mean: which Hessian is that of E?"
 assert matches("covariance for H = diag(2, 4), N = 50", answer[0], [[0.01, 0], [0, 0.005]], hint=hint)
 hint = "Compare N lambda |w|^2 with |w|^2 / (2 s0^2); a standard deviation is asked for."
@@ -515,9 +522,13 @@ def predict_mc(x, mean, covariance, samples):
 
 # %% nbgrader={"grade": true, "grade_id": "q1_7_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
 given = torch.tensor([1.0, -1.0], device=device), torch.tensor([[1.0, 1.6], [1.6, 4.0]], device=device)
-answer = torch.as_tensor(predict_mc(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, -1.0]], device=device), *given, 20_000))
+answer = predict_mc(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, -1.0]], device=device), *given, 20_000)
+assert answer is not None, "predict_mc returned None: does it end with `return`?"
+answer = torch.as_tensor(answer)
 assert answer.shape == (20_000, 3), f"predict_mc must return one row a draw, (20000, 3) here, not {tuple(answer.shape)}"
-assert ((answer >= 0) & (answer <= 1)).all(), "predict_mc must return probabilities, between 0 and 1"
+assert ((answer >= 0) & (answer <= 1)).all(), (
+    "predict_mc must return probabilities, between 0 and 1: is the sigmoid there?"
+)
 logits = torch.logit(answer.cpu())
 # tolerances: 6 standard errors, so a right answer fails once in some ten million runs
 hint = "The inputs (1, 0), (0, 1), (1, -1) read off w1, w2 and w1 - w2: means 1, -1 and 2."
@@ -784,7 +795,11 @@ answer = draw(mean, rho)
 assert isinstance(answer, torch.Tensor) and answer.shape == mean.shape, "draw must return a tensor of the shape of mean"
 # tolerances: 6 standard errors, so a right answer fails once in some ten million runs
 assert matches(
-    "mean of the draws", answer.mean(1), [3, 3], atol=0.1, hint="Centred on mean: is the noise standard normal?"
+    "mean of the draws",
+    answer.mean(1),
+    [3, 3],
+    atol=0.1,
+    hint="Is the noise standard normal, one number for each entry of mean?",
 )
 hint = "s = log(1 + exp(rho)) is 0.3133 and 2.1269: the standard deviation itself, neither exp(rho) nor a variance."
 assert matches("standard deviation of the draws", answer.std(1), [0.313262, 2.126928], rtol=0.03, hint=hint)
@@ -855,7 +870,12 @@ def kl_to_prior(mean, rho, prior_std):
 # %% nbgrader={"grade": true, "grade_id": "q2_2_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
 mean = torch.zeros(2, 3, device=device, requires_grad=True)
 rho = torch.full((2, 3), math.log(math.expm1(2.0)), device=device, requires_grad=True)  # s = 2
-assert matches("KL at the prior", kl_to_prior(mean, rho, 2.0), 0.0, hint="q = p here, so the KL is 0.")
+assert matches(
+    "KL at the prior",
+    kl_to_prior(mean, rho, 2.0),
+    0.0,
+    hint="q = p here, so the KL is 0: one number, the sum over all weights.",
+)
 answer = kl_to_prior(mean + 2, rho, 2.0)
 hint = "Six weights, each m^2 / (2 s0^2) = 1/2 away: 3 nats in all. Is it 0.5? Then the weights were averaged."
 assert matches("KL with all means at 2, s = s0 = 2", answer, 3.0, hint=hint)
@@ -950,6 +970,7 @@ with torch.no_grad():
     layer.weight_rho[:], layer.bias_rho[:] = torch.tensor([0.0, 1.0], device=device), -1.0
 x = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, -1.0]], device=device)
 answer = layer(x)
+assert answer is not None, "forward returned None: does it end with `return`?"
 assert answer.shape == (3, 20_000), (
     f"3 inputs, 20000 outputs: forward must return (3, 20000), not {tuple(answer.shape)}"
 )
@@ -1128,7 +1149,9 @@ def mean_field_optimum(precision):
 
 # %% nbgrader={"grade": true, "grade_id": "q2_5_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
 answer = mean_field_optimum(torch.tensor([[2.0, 1.0], [1.0, 2.0]], device=device))
-assert isinstance(answer, tuple) and len(answer) == 2, "mean_field_optimum must return two things: variances, gap"
+assert isinstance(answer, tuple | list) and len(answer) == 2, (
+    f"end with `return variances, gap`: the answer is one {type(answer).__name__}"
+)
 hint = "Minimise Lambda_jj s_j^2 - log s_j^2. The marginal variances would be 2/3: mean-field is narrower than that."
 assert matches("variances for precision [[2, 1], [1, 2]]", answer[0], [0.5, 0.5], hint=hint)
 hint = (
@@ -1397,16 +1420,26 @@ def mc_dropout(model, x, samples):
 inner = nn.Sequential(nn.BatchNorm1d(4), nn.Sequential(nn.Dropout(0.5)))
 model = nn.Sequential(inner, nn.Linear(4, 1, bias=False)).to(device).eval()
 nn.init.ones_(model[1].weight)
+inner[0].train()  # BatchNorm comes in training mode, all the rest in evaluation mode
+before = [module.training for module in model.modules()]
 x = torch.ones(5000, 4, device=device)
-answer = torch.as_tensor(mc_dropout(model, x, 4))
+answer = mc_dropout(model, x, 4)
+assert answer is not None, "mc_dropout returned None: does it end with `return`?"
+answer = torch.as_tensor(answer)
 assert answer.shape == (4, 5000), f"one row a pass: mc_dropout must return (4, 5000) here, not {tuple(answer.shape)}"
+assert ((answer >= 0) & (answer <= 1)).all(), (
+    "mc_dropout must return probabilities, between 0 and 1: is the sigmoid there?"
+)
 logits = torch.logit(answer.cpu())
-assert logits.std() > 0, "all passes are equal: the flag that counts is the one of each nn.Dropout module"
 # four units of 1, each 0 or 2 with probability 1/2: mean 4, variance 4; tolerances of 6 standard errors
-hint = "Is BatchNorm in evaluation mode? In training mode it subtracts the mean of the batch."
+hint = "Is it 0? Then BatchNorm was not in evaluation mode: in training mode it subtracts the mean of the batch."
 assert matches("mean of the logits", logits.mean(), 4.0, rtol=1e-4, atol=0.09, hint=hint)
+assert logits.std() > 0, "all passes are equal: the flag that counts is the one of each nn.Dropout module"
 assert matches("variance of the logits", logits.var(), 4.0, rtol=0.06, hint="p/(1-p) times the sum of squares is 4.")
-assert not any(module.training for module in model.modules()), "the model came in evaluation mode and must leave in it"
+after = [module.training for module in model.modules()]
+assert after == before, (
+    "each module must leave in the mode in which it came: note `module.training` of all before you change it"
+)
 assert float(model[0][0].running_mean.abs().max()) == 0, "BatchNorm has learned from the test data"
 
 
@@ -1553,7 +1586,8 @@ def entropy_and_information(probs):
 # %% nbgrader={"grade": true, "grade_id": "q3_3_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
 probs = torch.tensor([[0.5, 0.0, 1.0], [0.5, 1.0, 1.0]], device=device)
 answer = entropy_and_information(probs)
-assert isinstance(answer, tuple) and len(answer) == 2, "return two things: entropy, mutual information"
+pair = len(answer) == 2 if isinstance(answer, tuple | list) else getattr(answer, "shape", None) == (2, 3)
+assert pair, f"end with `return entropy, information`: the answer is one {type(answer).__name__}"
 hint = "Averages 1/2, 1/2, 1: log 2 twice, then 0. NaN? Then 0 log 0 was computed. 1.0? Then the logarithm is that of base 2."
 assert matches("predictive entropy", answer[0], [math.log(2), math.log(2), 0], hint=hint)
 hint = "Input 0: both draws say 1/2 and agree, so 0. Input 1: each is certain, of opposite labels, so all of log 2."
