@@ -24,6 +24,17 @@ class Row:
     def __post_init__(self):
         if self.status not in STATUSES or (self.status != "graded" and not self.reason):
             raise ValueError(f"{self.student}: a status is one of {STATUSES} and has a reason unless it is 'graded'")
+        for name in ("student", "reason"):  # a folder may be called anything: what cannot be printed is spelled out
+            object.__setattr__(self, name, printable(getattr(self, name)))
+
+
+def printable(text: str) -> str:
+    r"""The text with escapes for what cannot be printed or encoded.
+
+    >>> printable("Zoë\n\udcff")
+    'Zoë\\n\\udcff'
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def write_grades(path: Path, rows: list[Row]) -> None:

@@ -57,7 +57,14 @@ class ClusterPool:
     @property
     def capacity(self) -> int:
         """Tasks at a time: as many as the workers that are there now have threads, and some that wait for one."""
-        threads = sum(worker["nthreads"] for worker in self.client.scheduler_info(n_workers=-1)["workers"].values())
+        try:
+            workers = self.client.scheduler_info(n_workers=-1)["workers"]
+        except (OSError, RuntimeError, KeyError):  # KeyError: what Dask knows of a scheduler that is gone
+            raise CourseError(
+                f"the Dask scheduler at {self.address} does not answer any more; what was graded is kept: "
+                "run it again to go on"
+            ) from None
+        threads = sum(worker["nthreads"] for worker in workers.values())
         return max(2, 2 * threads)
 
     def submit(self, task: dict, key: str):

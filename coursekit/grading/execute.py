@@ -6,6 +6,7 @@ of output, and keeps the points earned before a kernel died. What it saw is in `
 
 import contextlib
 import copy
+import json
 import os
 import re
 import signal
@@ -139,7 +140,7 @@ class BoxExecute(Execute):
             cell.outputs = [_error("NotRun", f"This cell was not run: {self.stopped}.")]
             return "not run", {}
         replies = []
-        self.on_cell_executed = lambda **kw: replies.append(kw["execute_reply"]["content"])
+        self.on_cell_executed = lambda **kw: replies.append(_writable(kw["execute_reply"]["content"]))
         self.cell_bytes, self.cell_outputs = 0, 0
         try:
             self.execute_cell(cell, index, store_history=history)
@@ -226,7 +227,7 @@ class BoxExecute(Execute):
     def _process(self, msg, cell, cell_index):
         """nbclient's handling; a message that it cannot make sense of, forged perhaps, is dropped."""
         try:
-            return super().process_message(msg, cell, cell_index)
+            return super().process_message({**msg, "content": _writable(msg["content"])}, cell, cell_index)
         except (LookupError, TypeError, ValueError, AttributeError, AssertionError):
             return None
 
@@ -294,6 +295,11 @@ def _size(content) -> int:
     if isinstance(content, list):
         return 16 + sum(map(_size, content))
     return 8
+
+
+def _writable(content):
+    """What a kernel sent, without the halves of surrogate pairs that no file and no database takes."""
+    return json.loads(json.dumps(content, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def _error(name: str, message: str) -> NotebookNode:

@@ -2,7 +2,6 @@
 
 import html
 import json
-import sqlite3
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -133,12 +132,7 @@ def _marks(path: Path, lab: str, student: str) -> str:
           JOIN submitted_assignment s ON s.id = n.assignment_id JOIN assignment a ON a.id = s.assignment_id
           WHERE a.name = :lab AND s.student_id = :student
     """
-    connection = sqlite3.connect(path, timeout=gradebook.LOCK_SECONDS)
-    try:
-        rows = connection.execute(query, {"lab": lab, "student": student}).fetchall()
-    finally:
-        connection.close()
-    return json.dumps(sorted(rows, key=repr))
+    return json.dumps(sorted(gradebook.read(path, query, {"lab": lab, "student": student}), key=repr))
 
 
 def _convert(course: Course, lab: str, student: str) -> tuple[str, str]:

@@ -97,6 +97,17 @@ def sync_lab(path: Path, bundle: Bundle, course_id: str = "") -> None:
             session.add(record)
 
 
+def read(path: Path, query: str, values: tuple | dict = ()) -> list[tuple]:
+    """The rows of a query on the gradebook, which must be there."""
+    if not path.is_file():
+        raise CourseError(f"there is no gradebook {path}; run `coursekit autograde` first")
+    connection = sqlite3.connect(path, timeout=LOCK_SECONDS)
+    try:
+        return connection.execute(query, values).fetchall()
+    finally:
+        connection.close()
+
+
 def imported(path: Path, lab: str) -> dict[str, tuple[str, str | None, str, str]]:
     """student -> (key, digest of the graded notebook, status, reason) of everything that was imported for a lab."""
     query = (
@@ -104,11 +115,7 @@ def imported(path: Path, lab: str) -> dict[str, tuple[str, str | None, str, str]
         "(i.notebook IS NULL OR EXISTS (SELECT 1 FROM submitted_assignment s JOIN assignment a ON a.id = "
         "s.assignment_id WHERE a.name = i.lab AND s.student_id = i.student))"
     )
-    connection = sqlite3.connect(path, timeout=LOCK_SECONDS)
-    try:
-        return {row[0]: tuple(row[1:]) for row in connection.execute(query, (lab,))}
-    finally:
-        connection.close()
+    return {row[0]: tuple(row[1:]) for row in read(path, query, (lab,))}
 
 
 def import_result(path: Path, student: Student, bundle: Bundle, key: str, result: dict, timestamp: str | None) -> None:
@@ -120,9 +127,7 @@ def import_result(path: Path, student: Student, bundle: Bundle, key: str, result
         if "notebook" in result:
             notebook_digest = digest(result["notebook"])
             kept = _write_scores(session, student.id, bundle, result, timestamp)
-            if (
-                kept
-            ):  # and flagged, as other things to look at are; who has looked takes the flag away in the formgrader
+            if kept:  # the submission is flagged too; who has looked takes the flag away in the formgrader
                 status = "review"
                 again = f"graded by hand before, and changed since: {', '.join(kept)}"
                 reason = "; ".join(filter(None, (reason, again)))
@@ -185,11 +190,7 @@ def flagged(path: Path, lab: str) -> set[str]:
     """Students whose submission has a flag: set when it was put in review, taken away in the formgrader."""
     query = """SELECT s.student_id FROM submitted_assignment s JOIN assignment a ON a.id = s.assignment_id
         JOIN submitted_notebook n ON n.assignment_id = s.id WHERE a.name = ? AND n.flagged"""
-    connection = sqlite3.connect(path, timeout=LOCK_SECONDS)
-    try:
-        return {row[0] for row in connection.execute(query, (lab,))}
-    finally:
-        connection.close()
+    return {row[0] for row in read(path, query, (lab,))}
 
 
 def scores(path: Path, lab: str) -> dict[str, tuple[float, float, bool]]:
@@ -202,22 +203,12 @@ def scores(path: Path, lab: str) -> dict[str, tuple[float, float, bool]]:
         JOIN submitted_notebook n ON n.assignment_id = s.id JOIN grade g ON g.notebook_id = n.id
         JOIN grade_cells c ON c.id = g.cell_id WHERE a.name = ? GROUP BY s.id
     """
-    connection = sqlite3.connect(path, timeout=LOCK_SECONDS)
-    try:
-        return {r[0]: (max(0.0, r[1] - r[4]), r[2], bool(r[3])) for r in connection.execute(query, (lab,))}
-    finally:
-        connection.close()
+    return {r[0]: (max(0.0, r[1] - r[4]), r[2], bool(r[3])) for r in read(path, query, (lab,))}
 
 
 def students(path: Path) -> list[Student]:
     """Every student in the gradebook."""
     if not path.exists():
         return []
-    connection = sqlite3.connect(path, timeout=LOCK_SECONDS)
-    try:
-        rows = connection.execute("SELECT id, first_name, last_name, email, lms_user_id FROM student ORDER BY id")
-        return [Student(*(value or "" for value in row)) for row in rows]
-    except sqlite3.OperationalError:
-        return []
-    finally:
-        connection.close()
+    rows = read(path, "SELECT id, first_name, last_name, email, lms_user_id FROM student ORDER BY id")
+    return [Student(*(value or "" for value in row)) for row in rows]

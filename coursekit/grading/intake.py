@@ -90,10 +90,10 @@ def _read(folder: Path, lab: str, student: str, limits: Limits) -> Submission:
     return Submission(student, notebook, data, timestamp, notes=(note,) if note else ())
 
 
-def _walk(folder: Path, limits: Limits, prefix: Path = Path()):
+def _walk(folder: Path, limits: Limits):
     """Paths of regular files below `folder`; anything else in it is a fault, found without opening it."""
     count = 0
-    pending = [prefix]
+    pending = [Path()]
     while pending:
         here = pending.pop()
         with os.scandir(folder / here) as entries:

@@ -121,4 +121,4 @@ def found(message: str, secret: str) -> list[str] | None:
     """What the canary found, from its error message; None if the message is not the canary's."""
     if not message.startswith(secret):
         return None
-    return [lie for lie in message.removeprefix(secret).split("; ") if lie]
+    return [lie[:100] for lie in message.removeprefix(secret).split("; ") if lie][:8]

@@ -3,8 +3,6 @@
 import json
 import re
 
-MAX_DEPTH_ERROR = "its JSON is nested too deeply"
-
 
 class Rejected(Exception):
     """The submission cannot be graded; the message is for the student."""
@@ -25,7 +23,7 @@ def read_notebook(data: bytes) -> dict:
     try:
         raw = json.loads(text)
     except RecursionError:
-        raise Rejected(f"the notebook cannot be read: {MAX_DEPTH_ERROR}") from None
+        raise Rejected("the notebook cannot be read: its JSON is nested too deeply") from None
     except ValueError as error:
         cut = "it breaks off" if text.lstrip()[:1] == "{" and text.rstrip()[-1:] != "}" else "it is not JSON"
         raise Rejected(

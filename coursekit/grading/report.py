@@ -4,7 +4,6 @@ import base64
 import html
 import io
 import json
-import sqlite3
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,13 +32,8 @@ def questions(path: Path, lab: str) -> list[Question]:
         JOIN base_cell c ON c.id = g.cell_id JOIN grade_cells gc ON gc.id = c.id
         JOIN submitted_notebook n ON n.id = g.notebook_id JOIN submitted_assignment s ON s.id = n.assignment_id
         JOIN assignment a ON a.id = s.assignment_id WHERE a.name = ?"""
-    connection = sqlite3.connect(path, timeout=gradebook.LOCK_SECONDS)
-    try:
-        rows = connection.execute(query, (lab,)).fetchall()
-    finally:
-        connection.close()
     found: dict[str, list] = {}
-    for name, points, score, waiting in rows:
+    for name, points, score, waiting in gradebook.read(path, query, (lab,)):
         found.setdefault(name, []).append((points, score, waiting))
     return [_question(name, entries) for name, entries in sorted(found.items())]
 

@@ -151,6 +151,7 @@ class Runner:
         if student not in done or done[student][0] not in (paper.key, f"failed {paper.key}"):
             return Row(student, "missing", reason="it was not graded: the run was stopped")
         _, notebook, status, reason = done[student]
+        reason = "; ".join(filter(None, (reason, *paper.submission.notes)))
         if notebook is None or student not in scores:
             return Row(student, status, reason=reason)
         if status == "review" and student not in flagged:

@@ -14,6 +14,7 @@ from . import forkserver
 from .box import kernel
 from .box.build import HOME, python_paths
 from .box.levels import Level, scope
+from .course import CourseError
 from .lab import Bundle
 from .limits import Limits
 
@@ -114,11 +115,18 @@ class Workshop:
         self.engines = f"{self.folder}/engines"
         self.servers.append(forkserver.ForkServer(self.engines, "coursekit.grading.engine:work", settings, env=env))
         for server in self.servers:
-            server.wait_ready()
+            try:
+                server.wait_ready()
+            except RuntimeError as error:
+                raise CourseError(f"{error}; what it said is above") from None
 
     def submit(self, task: dict, key: str = "") -> Job:
         """Begin to grade a submission."""
-        return Job(self.engines, {**task, "slot": next(self.slots)}, deadline=1.5 * self.limits.total_seconds + 60)
+        try:
+            return Job(self.engines, {**task, "slot": next(self.slots)}, deadline=1.5 * self.limits.total_seconds + 60)
+        except OSError as error:
+            why = f"a helper process of the grader has ended ({error.strerror}); was there enough memory?"
+            raise CourseError(f"{why} What was graded is kept: run it again to go on") from None
 
     def finished(self, running: list[Job], *, wait: float = 1.0) -> list[tuple[Job, dict]]:
         """Jobs that have ended, waiting a little for one; a job past its deadline is ended, and lost."""

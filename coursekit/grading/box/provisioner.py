@@ -88,7 +88,6 @@ class BoxProvisioner(LocalProvisioner):
         self.connection = None
         self.handle: int | None = None
         self.used: dict = {}
-        self.killed_for: str | None = None
 
     @property
     def has_process(self) -> bool:

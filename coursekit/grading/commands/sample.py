@@ -10,6 +10,9 @@ from pathlib import Path
 SUBCONFIG = """# The sample class: the course's settings, with this folder's submissions and gradebook.
 c = get_config()  # noqa: F821
 load_subconfig("../nbgrader_config.py")  # noqa: F821
+# The formgrader lists the labs that it finds in the source folder.
+c.CourseDirectory.source_directory = "../solutions"
+c.CourseDirectory.release_directory = "../labs"
 """
 
 
