@@ -276,3 +276,14 @@ frames = [b"stream", b"<IDS|MSG>", b"no signature", b"{}", b"{}", b"{}", b"no js
 get_ipython().kernel.iopub_socket.send_multipart(frames)
 """
 extra("frames_that_cannot_be_read", FORGED_FRAMES, REVIEW, FIRST, "could not be read")
+
+
+HALF_A_PAIR = """
+import json
+k = get_ipython().kernel
+when = {"date": "2026-01-01T00:00:00"}
+header, parent = k.session.msg_header("stream") | when, k.get_parent()["header"] | when
+parts = [json.dumps(part).encode() for part in (header, parent, {}, {"name": "stdout", "text": "half \\ud800 a pair"})]
+k.iopub_socket.send_multipart([b"stream", b"<IDS|MSG>", k.session.sign(parts), *parts])
+"""
+extra("text_that_cannot_be_written", HALF_A_PAIR, GRADED, FULL, prints="half ? a pair")

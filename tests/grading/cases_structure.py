@@ -274,13 +274,13 @@ def empty_folder(lab, folder):
     return None
 
 
-@case(GRADED, FULL)
+@case(GRADED, FULL, "timestamp.txt cannot be read")
 def garbage_timestamp(lab, folder):
     (folder / "timestamp.txt").write_text("yesterday-ish")
     return lab.right()
 
 
-@case(GRADED, FULL)
+@case(GRADED, FULL, "which cannot be")
 def forged_timestamp(lab, folder):
     (folder / "timestamp.txt").write_text("1970-01-01 00:00:00 UTC")
     return lab.right()

@@ -10,29 +10,27 @@ from pathlib import Path
 import bench
 import pytest
 
-from coursekit.grading.course import Course
-
 QUICK = ("a_honest", "untouched", "loop_in_own_cell", "os_exit", "pasted_test", "skip_execution_blank", "truncated")
 QUICK += ("link_to_solution", "cheat_ast_transformer", "reads_around", "memory_bit_by_bit", "metadata_gone")
 
 
-def hold(cases, lab, kit, folder, level):
-    outcome = bench.run(Course.open(folder, kit), lab, cases, level=level)
+def hold(cases, lab, course, level):
+    outcome = bench.run(course, lab, cases, jobs=4, level=level)  # most of the slow ones only wait
     assert outcome.missed == []
     assert outcome.leftovers == []
     assert outcome.after == outcome.before
     return outcome
 
 
-def test_the_commonest_cases(lab, kit, tmp_path, level):
-    outcome = hold([c for c in bench.all_cases() if c.name in QUICK], lab, kit, tmp_path, level)
+def test_the_commonest_cases(lab, course, level):
+    outcome = hold([c for c in bench.all_cases() if c.name in QUICK], lab, course, level)
     assert outcome.rows["never_came"].status == "missing"
     assert outcome.rows["../../x"].status == "rejected"
 
 
 @pytest.mark.slow
-def test_the_whole_bench(lab, kit, tmp_path, level):
-    outcome = hold(bench.all_cases(), lab, kit, tmp_path, level)
+def test_the_whole_bench(lab, course, level):
+    outcome = hold(bench.all_cases(), lab, course, level)
     assert len(outcome.rows) == len(bench.all_cases()) + 2
     tampered = [c.student for c in bench.all_cases() if c.name.startswith("cheat_") and "transformer" in c.name]
     assert all(outcome.rows[name].status == "review" for name in tampered)

@@ -148,3 +148,17 @@ def test_a_course_says_what_labs_it_has(tmp_path):
         Course.open(tmp_path).source("lab_y")
     with pytest.raises(CourseError, match="no name of a lab"):
         Course.open(tmp_path).source("../x")
+
+
+def test_a_folder_of_any_name_can_be_written_and_read_again(tmp_path):
+    row = Row("bad\udcff\x1b[2J", "rejected", reason="'bad\udcff' is no valid student id")
+    account.write_grades(tmp_path / "lab.csv", [row])
+    assert account.read_grades(tmp_path / "lab.csv") == [row]
+    assert account.summary([row]).isascii() and "\x1b" not in account.summary([row])
+
+
+def test_a_course_without_a_gradebook_is_told_so_and_none_is_made(tmp_path):
+    account.write_grades(tmp_path / "grades" / "lab_a.csv", [Row("zoe", "graded", 7.5, 10)])
+    with pytest.raises(CourseError, match="coursekit autograde"):
+        export.export_lab(Course.open(tmp_path), "lab_a", "csv")
+    assert not (tmp_path / "gradebook.db").exists()

@@ -4,8 +4,6 @@ import pytest
 from bench import FULL, GRADED, Case, run, write
 from nbformat.v4 import new_code_cell
 
-from coursekit.grading.course import Course
-
 SHARED = """
 import os, time
 block = bytearray(b"x") * (300 << 20)
@@ -23,11 +21,11 @@ print("SHARED")
 
 
 @pytest.mark.slow
-def test_six_forks_of_300_mb_are_300_mb(kit, lab, tmp_path, level):
+def test_six_forks_of_300_mb_are_300_mb(course, lab, level):
     def make(folder, lab):
         notebook = lab.right()
         notebook.cells.insert(0, new_code_cell(SHARED))
         write(folder, lab, notebook)
 
     case = Case("shared", make, GRADED, FULL, prints="SHARED")
-    assert run(Course.open(tmp_path, kit), lab, [case], level=level).missed == []
+    assert run(course, lab, [case], level=level).missed == []
