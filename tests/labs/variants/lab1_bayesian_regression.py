@@ -603,6 +603,14 @@ def far_from_the_data(alpha, beta, degree):
     return torch.tensor([1.0 / beta]), torch.tensor(degree + degree)
 """,
     ),
+    right(
+        "q2_3",
+        "one tensor of two",
+        """
+def far_from_the_data(alpha, beta, degree):
+    return torch.tensor([1 / beta, 2 * degree])
+""",
+    ),
     # --- 3.1 log evidence
     wrong(
         "q3_1",
@@ -852,6 +860,22 @@ def fit_hyperparameters(phi, t):
 
     optimiser.step(closure)
     return tuple(logs.exp())
+""",
+    ),
+    right(
+        "q3_3",
+        "a NumPy array of two, by a simplex search",
+        """
+def fit_hyperparameters(phi, t):
+    from scipy.optimize import minimize
+
+    import numpy as np
+
+    def loss(logs):
+        alpha, beta = np.exp(logs).tolist()
+        return -float(fit_linear(None, phi, t, alpha=alpha, beta=beta).log_evidence)
+
+    return np.exp(minimize(loss, [0, 0], method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9}).x)
 """,
     ),
     # --- 4.1 coverage

@@ -470,6 +470,14 @@ def repair_laplace(h_mean, n, penalty):
     return torch.cholesky_inverse(torch.linalg.cholesky(h_mean * n)), torch.tensor(2 * n * penalty) ** -0.5
 """,
     ),
+    right(
+        "q1_6",
+        "a list",
+        """
+def repair_laplace(h_mean, n, penalty):
+    return [torch.linalg.inv(n * h_mean), (2 * n * penalty) ** -0.5]
+""",
+    ),
     # --- 1.7 sampling
     wrong(
         "q1_7",
@@ -1568,6 +1576,18 @@ def entropy_and_information(probs):
     entropy = -(mean * np.log(safe)).sum(-1)
     ratio = np.where(both > 0, both / safe, 1)
     return entropy, (both * np.log(ratio)).sum(-1).mean(0)
+""",
+    ),
+    right(
+        "q3_3",
+        "one tensor of two rows",
+        """
+def entropy_and_information(probs):
+    def binary(p):
+        return torch.special.entr(p) + torch.special.entr(1 - p)
+
+    total = binary(probs.mean(0))
+    return torch.stack([total, total - binary(probs).mean(0)])
 """,
     ),
 ]
