@@ -1,5 +1,12 @@
 """nbgrader on this course: `solutions/` is its source, `labs/` its release; every command of nbgrader works here."""
 
+import os
+import sys
+
+# nbgrader, and so the formgrader, calls `alembic` by its name: let it find the one of this Python, activated or not.
+if (scripts := os.path.dirname(sys.executable)) not in os.environ.get("PATH", "").split(os.pathsep):
+    os.environ["PATH"] = os.pathsep.join((scripts, os.environ.get("PATH", os.defpath)))
+
 c = get_config()  # noqa: F821
 
 c.CourseDirectory.course_id = "mathematics-of-deep-learning"

@@ -13,7 +13,6 @@ from harness import ROOT, stub
 
 from coursekit import labs, release
 from coursekit.cli import main
-from coursekit.grading.files import own_tools
 
 LABS = release.find(ROOT)
 
@@ -85,8 +84,8 @@ def test_nbgrader_itself_makes_the_same_student_notebook(lab, tmp_path):
     shutil.copy(ROOT / "nbgrader_config.py", tmp_path)
     shutil.copy(ROOT / "solutions" / lab / f"{lab}.py", source.parent)
     command = [sys.executable, "-m", "nbgrader", "generate_assignment", lab]
-    with own_tools():
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    plain = os.environ | {"PATH": os.defpath}  # as from a terminal where the environment is not active
+    done = subprocess.run(command, cwd=tmp_path, env=plain, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     made = nbformat.read(tmp_path / "labs" / lab / f"{lab}.ipynb", 4)
     assert made == nbformat.reads(built[ROOT / "labs" / lab / f"{lab}.ipynb"], 4)
