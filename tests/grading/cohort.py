@@ -49,9 +49,12 @@ def main() -> int:
     parser.add_argument("--kit", type=Path, default=Path.cwd())
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--questions", type=int, help="end the lab after so many questions")
     args = parser.parse_args()
     kit = args.kit.resolve()
     folder = Path(tempfile.mkdtemp(prefix="cohort-"))
+    if args.questions:
+        kit = bench.shorten(kit, args.lab, args.questions, folder / "kit")
     lab = Lab.load(kit, args.lab)
     course = Course.open(folder, kit)
     variants = read_variants(Path(__file__).parents[1] / "labs" / "variants" / f"{args.lab}.py")
