@@ -38,4 +38,7 @@ c.IgnorePattern.enabled = True
 c.IgnorePattern.pattern = r"(?s).*"
 # What students wrote is shown in the formgrader; a script in it would run in the browser of whoever grades.
 c.HTMLExporter.sanitize_html = True
-c.HTMLExporter.filters = {name: f"coursekit.grading.safe.{name}" for name in ("markdown2html", "clean_html")}
+c.HTMLExporter.filters = {
+    "markdown2html": "coursekit.grading.formgrader.markdown2html",
+    "clean_html": "coursekit.grading.safe.clean_html",
+}
