@@ -42,4 +42,5 @@ def test_a_chapter_prints(site, tmp_path):
     print_book.render(site / "book" / "ch05_robust_bayes.html", target)
     data = target.read_bytes()
     assert data.startswith(b"%PDF") and b"/Outlines" in data
+    assert "5. Robust".encode("utf-16-be").hex().upper().encode() in data, "the title has lost the chapter's number"
     assert 10 <= len(re.findall(rb"/Type\s*/Page\b", data)) <= 60
