@@ -82,7 +82,7 @@ def shot(context, url: str, *, top: str | None = None, wait: str | None = None, 
     page.evaluate("() => window.MathJax?.startup?.promise?.then(() => true)")
     page.wait_for_timeout(3000)
     if top:
-        page.evaluate("(id) => scrollBy(0, document.getElementById(id).getBoundingClientRect().top - 8)", top)
+        page.locator(top).first.evaluate("(e) => scrollBy(0, e.getBoundingClientRect().top - 8)")
         page.wait_for_timeout(500)
     image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     page.close()
@@ -102,9 +102,9 @@ def main() -> int:
         context = chromium.new_context(viewport=VIEW, color_scheme="light")
         try:
             images = [
-                shot(context, chapter.as_uri(), top="ch01-thm-minnorm", style=".bd-header-article { display: none; }"),
+                shot(context, chapter.as_uri(), top="#ch01-thm-minnorm", style=".bd-header-article { display: none; }"),
                 shot(context, lab, wait=".jp-OutputArea-output img", style=".Toastify { display: none; }"),
-                shot(context, feedback.as_uri(), top="Question-1.3:-the-posterior-(2-points)"),
+                shot(context, feedback.as_uri(), top="h3:has-text('Question 1.3')"),
             ]
         finally:
             chromium.close()
