@@ -122,7 +122,8 @@ mc_test = MCDropout(net).predict(x_test, samples=50, generator=devices.generator
 
 # %% [markdown]
 # The last of the given cells prepares part IV, and nothing before it: the **evidence** that a system sees of an image
-# before it decides. 500 of the held-out digits are mixed with 125 letters, for a rehearsal; the others are `known`.
+# before it decides. 500 of the held-out digits are mixed with 125 letters, for a rehearsal; the others are `known`. The
+# 500 are spread evenly: in MNIST neighbours are alike, so the first 500 would be a poor sample of the rest.
 
 
 # %%
@@ -144,8 +145,9 @@ def gather(x, seed=0):
     return Evidence(mc.mean, mc.mutual_information, run(x).logsumexp(dim=1), -nearest(x))
 
 
-known = gather(x_held[500:])
-rehearsal = gather(torch.cat([x_held[:500], data.glyphs(125, normalize=True, device=device)[0]]))  # in this order
+drill = torch.arange(len(x_held), device=device) % (len(x_held) // 500) == 0  # 500 of them
+known = gather(x_held[~drill])
+rehearsal = gather(torch.cat([x_held[drill], data.glyphs(125, normalize=True, device=device)[0]]))  # in this order
 
 # %% [markdown]
 # ## Part I. How sure is it?
@@ -1052,7 +1054,7 @@ print(
 # %% [markdown]
 # ## Part III. Is it a digit at all?
 #
-# *Nothing of parts I and II is needed here.*
+# *Nothing of parts I and II is needed here; only the comment, 3.4, looks back at part II.*
 #
 # A network that knows ten classes answers one of ten, whatever it is shown. Here it is shown letters, drawn from fonts
 # in the size and the ink of the digits; D, I, O, S and Z, which look like digits, are left out. **Out-of-distribution
@@ -1442,19 +1444,24 @@ plt.show()
 #
 # Write the rule. It gets the evidence of a stream of `new` images, and that of `known` digits, which are no part of the
 # stream; nobody hands it a letter to learn from. The visible check is a rehearsal with held-out digits; the one that
-# counts draws a stream of 800 test digits and 200 fresh letters, in random order. On both the rule must
+# counts draws a stream of 2,000 test digits and 500 fresh letters, in random order. On both the rule must
 #
-# - accept at least 75 % of the digits (*coverage*),
-# - with a *risk* of at most 9 %: the share, among all that it accepts, of digits misread and letters taken for digits,
-# - reject at least 30 % of the letters, and at most 12 % of the digits.
+# - accept at least 80 % of the digits (*coverage*),
+# - with a *risk* of at most 7 %: the share, among all that it accepts, of digits misread and letters taken for digits,
+# - reject at most 8 % of the digits,
+# - and reject at least 40 % of the letters, and more of them than a *baseline*: "the largest probability is below a
+#   threshold", which the check sets so that the baseline rejects as many digits as your rule.
 #
 # **Shapes.** two `Evidence`, of N and of K images → (N,) whole numbers 0, 1 or 2.
 #
 # <details><summary>Hint</summary>
 #
-# "So far from all classes that only 4 % of the known digits are as far" is a threshold which needs no letter:
-# `known.distance.quantile(0.96)`. What is near, but not sure, is for a person. Thresholds from the stream itself are a
-# trap: who knows how many letters it holds?
+# "So far from all classes that only 2 % of the known digits are as far" is a threshold which needs no letter:
+# `known.distance.quantile(0.98)`. Two such thresholds, on two kinds of evidence, reject at most 2 % + 2 % of the known
+# digits, and more of the letters than one threshold that spends the 4 %. (Or add up how extreme an image is by each.)
+# What is near, but not sure, is for a person. Leave room: the shares on new digits are not those on the known ones, for
+# the known ones are a sample, and other people wrote the test digits. Thresholds from the stream itself are a trap: who
+# knows how many letters it holds?
 #
 # </details>
 
@@ -1463,10 +1470,18 @@ plt.show()
 def decide(new, known):
     """0 accept, 1 hand over, 2 reject, for each of the N images of new; thresholds from the digits in known."""
     ### BEGIN SOLUTION
-    too_far = known.distance.quantile(0.96)
-    unsure = known.probs.amax(dim=1).quantile(0.10)
-    decision = (new.probs.amax(dim=1) < unsure).long()
-    decision[new.distance > too_far] = 2
+
+    def surprise(evidence):
+        """Minus the log of the share of the known digits that are as extreme, summed over three kinds of evidence."""
+        total = torch.zeros_like(evidence.distance)
+        for name, sign in (("distance", 1), ("mutual_information", 1), ("energy", -1)):
+            reference = (sign * getattr(known, name)).sort().values
+            as_extreme = len(reference) - torch.searchsorted(reference, sign * getattr(evidence, name))
+            total -= (as_extreme.clamp_min(1) / len(reference)).log()
+        return total
+
+    decision = (new.probs.amax(dim=1) < known.probs.amax(dim=1).quantile(0.12)).long()
+    decision[surprise(new) > surprise(known).quantile(0.97)] = 2
     return decision
     ### END SOLUTION
 
@@ -1477,19 +1492,24 @@ assert answer is not None, "decide returned None (does it end with `return`?)"
 decision = torch.as_tensor(answer).to(device)
 assert tuple(decision.shape) == (625,), f"625 images need 625 decisions, not shape {tuple(decision.shape)}"
 assert bool(torch.isin(decision, torch.arange(3, device=device)).all()), "a decision is 0, 1 or 2"
-good = rehearsal.probs.argmax(dim=1)[:500] == y_held[:500]
+good = rehearsal.probs.argmax(dim=1)[:500] == y_held[drill]
 accepted = decision == 0
 coverage = float(accepted[:500].double().mean())
 risk = 1 - float((accepted[:500] & good).sum()) / max(1, int(accepted.sum()))
 letters_rejected, digits_rejected = (float((part == 2).double().mean()) for part in (decision[500:], decision[:500]))
-print(f"coverage {100 * coverage:.1f} %, risk {100 * risk:.1f} %")
-print(f"rejected: {100 * letters_rejected:.1f} % of the letters, {100 * digits_rejected:.1f} % of the digits")
-assert coverage >= 0.75, f"only {100 * coverage:.1f} % of the digits are accepted, at least 75 % must be"
-assert risk <= 0.09, f"the risk among the accepted is {100 * risk:.1f} %, at most 9 % is allowed"
-assert letters_rejected >= 0.30, (
-    f"only {100 * letters_rejected:.1f} % of the letters are rejected, at least 30 % must be"
+sure = rehearsal.probs.amax(dim=1)
+threshold = sure[:500].sort().values[min(499, int((decision[:500] == 2).sum()))]  # rejects as many digits as the rule
+baseline = float((sure[500:] < threshold).double().mean())
+print(f"coverage {100 * coverage:.1f} %, risk {100 * risk:.1f} %, rejected {100 * digits_rejected:.1f} % of the digits")
+print(f"rejected {100 * letters_rejected:.1f} % of the letters (the baseline: {100 * baseline:.1f} %)")
+assert coverage >= 0.80, f"only {100 * coverage:.1f} % of the digits are accepted, at least 80 % must be"
+assert risk <= 0.07, f"the risk among the accepted is {100 * risk:.1f} %, at most 7 % is allowed"
+assert digits_rejected <= 0.08, f"{100 * digits_rejected:.1f} % of the digits are rejected, at most 8 % may be"
+assert letters_rejected >= 0.40, f"only {100 * letters_rejected:.1f} % of the letters are rejected, 40 % must be"
+assert letters_rejected > baseline, (
+    f"{100 * letters_rejected:.1f} % of the letters are rejected; with as many digits rejected, the largest "
+    f"probability alone rejects {100 * baseline:.1f} %. Which evidence have you not used?"
 )
-assert digits_rejected <= 0.12, f"{100 * digits_rejected:.1f} % of the digits are rejected, at most 12 % may be"
 
 
 ### BEGIN HIDDEN TESTS
@@ -1498,23 +1518,26 @@ def hidden():
 
     rng = np.random.default_rng()
     seeds = [int(s) for s in rng.integers(2**31, size=2)]
-    letters, _ = data.glyphs(200, normalize=True, generator=devices.generator(seeds[0]), device=device)
-    chosen = torch.tensor(rng.permutation(len(x_test))[:800], device=device)
-    order = rng.permutation(1000)
+    letters, _ = data.glyphs(500, normalize=True, generator=devices.generator(seeds[0]), device=device)
+    chosen = torch.tensor(rng.permutation(len(x_test))[:2000], device=device)
+    order = rng.permutation(2500)
     stream = torch.cat([x_test[chosen], letters])[torch.tensor(order, device=device)]
     evidence = gather(stream, seed=seeds[1])
-    predicted = np.array(evidence.probs.argmax(1).tolist(), dtype=float)
+    sure, predicted = (np.array(v.tolist(), dtype=float) for v in evidence.probs.max(1))
     decision = np.array(torch.as_tensor(decide(evidence, known)).tolist(), dtype=float)
-    assert decision.shape == (1000,) and np.isin(decision, (0, 1, 2)).all(), "1000 decisions, each 0, 1 or 2"
-    truth = np.concatenate([np.array(y_test[chosen].tolist(), dtype=float), np.full(200, -1.0)])[order]
+    assert decision.shape == (2500,) and np.isin(decision, (0, 1, 2)).all(), "2500 decisions, each 0, 1 or 2"
+    truth = np.concatenate([np.array(y_test[chosen].tolist(), dtype=float), np.full(500, -1.0)])[order]
     digit, accepted, rejected = truth >= 0, decision == 0, decision == 2
-    assert accepted[digit].mean() >= 0.75, f"coverage of {accepted[digit].mean():.3f} on a fresh stream, 0.75 is needed"
+    assert accepted[digit].mean() >= 0.80, f"coverage of {accepted[digit].mean():.3f} on a fresh stream, 0.80 is needed"
     risk = (predicted != truth)[accepted].mean()
-    assert risk <= 0.09, f"risk of {risk:.3f} on a fresh stream, at most 0.09 is allowed"
-    assert rejected[~digit].mean() >= 0.30, f"{rejected[~digit].mean():.3f} of fresh letters rejected, 0.30 is needed"
-    assert rejected[digit].mean() <= 0.12, (
-        f"{rejected[digit].mean():.3f} of the digits rejected, at most 0.12 is allowed"
+    assert risk <= 0.07, f"risk of {risk:.3f} on a fresh stream, at most 0.07 is allowed"
+    assert rejected[digit].mean() <= 0.08, (
+        f"{rejected[digit].mean():.3f} of the digits rejected, at most 0.08 is allowed"
     )
+    found = rejected[~digit].mean()
+    assert found >= 0.40, f"{found:.3f} of fresh letters rejected, 0.40 is needed"
+    baseline = (sure[~digit] < np.sort(sure[digit])[rejected[digit].sum()]).mean()
+    assert found > baseline, f"{found:.3f} of fresh letters rejected, the largest probability alone: {baseline:.3f}"
 
 
 hidden()
@@ -1563,10 +1586,10 @@ plt.show()
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "q4_2", "locked": false, "points": 1, "schema_version": 3, "solution": true, "task": false}
 # <!-- BEGIN SOLUTION -->
-# *Model answer.* Rejection uses the distance to the training features, for a letter is far from all classes; handing
-# over uses the confidence, for a misread digit lies between classes. Both thresholds are quantiles over held-out
-# digits, so the shares of digits rejected (4 %) and handed over (about 10 %) are kept by design on digits *drawn like
-# those*, whatever the letters are; nothing is promised of the letters, and the share of letters accepted was only
+# *Model answer.* Rejection uses the distance to the training features, the mutual information and the energy together,
+# for a letter is far from all classes, or the passes disagree about it, or no class finds much ink of its own in it;
+# handing over uses the confidence, for a misread digit lies between classes. Both thresholds are quantiles over held-out digits, so the shares of digits rejected (3 %) and not accepted
+# (at most 15 %) are kept by design, up to sampling, on digits *drawn like those*, whatever the letters are; nothing is promised of the letters, and the share of letters accepted was only
 # measured, on these fonts. With another pen the digits themselves shift: distances grow, more digits are rejected,
 # coverage falls; worse is a foreign image near the digits in feature space, which is accepted with confidence. To
 # notice: watch the shares of the three decisions and the distribution of the distances over time against those of the

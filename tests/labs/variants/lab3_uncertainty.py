@@ -1263,6 +1263,25 @@ def decide(new, known):
     ),
     wrong(
         "q4_1",
+        "one score for both: the least sure rejected, the next to a person",
+        """
+def decide(new, known):
+    sure, reference = new.probs.amax(dim=1), known.probs.amax(dim=1)
+    return (sure < reference.quantile(0.15)).long() + (sure < reference.quantile(0.04)).long()
+""",
+    ),
+    wrong(
+        "q4_1",
+        "the energy rejects, on its own",
+        """
+def decide(new, known):
+    decision = (new.probs.amax(dim=1) < known.probs.amax(dim=1).quantile(0.12)).long()
+    decision[new.energy < known.energy.quantile(0.04)] = 2
+    return decision
+""",
+    ),
+    wrong(
+        "q4_1",
         "a person reads everything",
         """
 def decide(new, known):
@@ -1273,7 +1292,7 @@ def decide(new, known):
     ),
     right(
         "q4_1",
-        "ranks among the known, three scores, numpy",
+        "ranks among the known, numpy",
         """
 import numpy as np
 
@@ -1285,9 +1304,22 @@ def decide(new, known):
 
     far = share_worse(new.distance, known.distance)
     torn = share_worse(new.mutual_information, known.mutual_information)
-    decision = np.where(torn < 0.08, 1, 0)
-    decision[far < 0.045] = 2
+    decision = np.where(torn < 0.12, 1, 0)
+    decision[np.minimum(far, torn) < 0.02] = 2
     return decision
+""",
+    ),
+    right(
+        "q4_1",
+        "two thresholds for rejecting",
+        """
+def decide(new, known):
+    def beyond(values, reference):
+        return values > reference.quantile(0.98)
+
+    strange = beyond(new.distance, known.distance) | beyond(new.mutual_information, known.mutual_information)
+    unsure = new.probs.amax(dim=1) < known.probs.amax(dim=1).quantile(0.10)
+    return torch.where(strange, 2, torch.where(unsure, 1, 0))
 """,
     ),
     right(
@@ -1298,8 +1330,11 @@ def decide(new, known):
     def entropy(evidence):
         return torch.special.entr(evidence.probs).sum(dim=1)
 
-    decision = torch.where(entropy(new) > entropy(known).quantile(0.91), 1, 0)
-    return torch.where(new.distance > known.distance.quantile(0.955), 2, decision)
+    decision = torch.where(entropy(new) > entropy(known).quantile(0.9), 1, 0)
+    strange = torch.maximum(
+        new.distance / known.distance.quantile(0.98), new.mutual_information / known.mutual_information.quantile(0.98)
+    )
+    return torch.where(strange > 1, 2, decision)
 """,
     ),
 ]
