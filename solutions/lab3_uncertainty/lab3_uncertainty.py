@@ -1587,7 +1587,7 @@ plt.show()
 # %% [markdown] nbgrader={"grade": true, "grade_id": "q4_2", "locked": false, "points": 1, "schema_version": 3, "solution": true, "task": false}
 # <!-- BEGIN SOLUTION -->
 # *Model answer.* Rejection uses the distance to the training features, the mutual information and the energy together,
-# for a letter is far from all classes, or the passes disagree about it, or no class finds much ink of its own in it;
+# for a letter is far from all classes, or the passes disagree about it, or all its logits are low;
 # handing over uses the confidence, for a misread digit lies between classes. Both thresholds are quantiles over held-out digits, so the shares of digits rejected (3 %) and not accepted
 # (at most 15 %) are kept by design, up to sampling, on digits *drawn like those*, whatever the letters are; nothing is promised of the letters, and the share of letters accepted was only
 # measured, on these fonts. With another pen the digits themselves shift: distances grow, more digits are rejected,
