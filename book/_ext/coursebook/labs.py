@@ -48,7 +48,7 @@ def add_bar(app, doctree, docname):
     button = element(
         "a", nodes.Text("Download the notebook"), class_="lab-download", href=source, download=f"{lab}.ipynb"
     )
-    parts = [button, element("span", nodes.Text(f"{points} points, {by_hand} of them read by a person"))]
+    parts = [button, element("span", nodes.Text(f"{points:g} points, {by_hand:g} of them read by a person"))]
     chapter = app.config.coursebook_labs.get(lab)
     if chapter not in app.env.titles:
         logger.warning("lab %s: coursebook_labs in _config.yml names no chapter of this book for it", lab)
