@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from queue import Empty
 
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
@@ -27,6 +28,7 @@ from .limits import Limits
 SHOWN = ("stream", "display_data", "execute_result", "update_display_data", "error")
 COUNTED = (*SHOWN, "comm_open", "comm_msg")
 MAX_OUTPUTS = 1000
+LOOK_SECONDS = 0.25
 
 
 class BoxExecute(Execute):
@@ -64,6 +66,8 @@ class BoxExecute(Execute):
 
     def start_new_kernel_client(self):
         client = super().start_new_kernel_client()
+        for channel in (client.shell_channel, client.iopub_channel):
+            channel.get_msg = _look_again(channel.get_msg)
         self.provisioner = self.km.provisioner
         threading.Thread(target=self._watch_memory, args=(self.provisioner,), daemon=True).start()
         return client
@@ -252,6 +256,26 @@ class BoxExecute(Execute):
                 self._end_kernel()
                 return
             time.sleep(0.25)
+
+
+def _look_again(get_msg):
+    """`get_msg` that looks for a message every quarter of a second, not only when it is woken.
+
+    Where a cell makes a widget, nbclient answers it on the socket on which it waits for the cell's reply. A socket of
+    zmq tells of news once, and sending takes that away: the reply is there and nobody looks before the time limit.
+    """
+
+    async def patient(timeout: float | None = None):
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = LOOK_SECONDS if end is None else min(LOOK_SECONDS, end - time.monotonic())
+            try:
+                return await get_msg(timeout=max(0.0, left))
+            except Empty:
+                if end is not None and time.monotonic() >= end:
+                    raise
+
+    return patient
 
 
 def _family(roots: list[int]) -> set[int]:
