@@ -14,7 +14,7 @@ from coursekit.labs import blocks, without
 from . import gradebook
 from .account import Row, number, read_grades
 from .course import Course, CourseError, valid_student
-from .files import digest, own_tools, read_json, write_atomically
+from .files import digest, read_json, write_atomically
 from .lab import start
 from .mathml import render_formulas
 from .pages import PAGES, head
@@ -99,7 +99,7 @@ def write_feedback(course: Course, lab: str, *, jobs: int = 1, report=None) -> t
             todo.append(row.student)
         else:
             write_atomically(page, _rejected(lab, row))
-    with own_tools(), Gradebook(f"sqlite:///{course.gradebook}?timeout={gradebook.LOCK_SECONDS}"):
+    with Gradebook(f"sqlite:///{course.gradebook}?timeout={gradebook.LOCK_SECONDS}"):
         pass  # nbgrader adds its default course when it first looks; several at once would collide
     failed = {}
     with ProcessPoolExecutor(max(1, jobs)) as pool:

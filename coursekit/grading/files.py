@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -91,14 +90,3 @@ def lock(path: Path, *, wait: float = 0.0):
         yield
     finally:
         os.close(fd)
-
-
-@contextlib.contextmanager
-def own_tools():
-    """Let nbgrader find the `alembic` of this Python: it calls it by name for each new gradebook."""
-    before = os.environ.get("PATH", "")
-    os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), before))
-    try:
-        yield
-    finally:
-        os.environ["PATH"] = before

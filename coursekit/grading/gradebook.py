@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from .course import CourseError, Student
-from .files import digest, own_tools
+from .database import new_database
+from .files import digest
 from .lab import Bundle
 
 LOCK_SECONDS = 300  # how long an import waits for somebody else who writes
@@ -39,11 +40,8 @@ def transaction(path: Path):
 
 def create(path: Path, course_id: str = "") -> None:
     """Make the gradebook if there is none, and the table that remembers what was imported."""
-    from nbgrader.api import Gradebook
-
     if not path.exists():
-        with own_tools(), Gradebook(f"sqlite:///{path}", course_id):
-            pass
+        new_database(path, course_id)
     with sqlite3.connect(path, timeout=LOCK_SECONDS) as connection:
         connection.execute(
             "CREATE TABLE IF NOT EXISTS coursekit_import (student TEXT, lab TEXT, key TEXT NOT NULL, "

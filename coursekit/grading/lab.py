@@ -16,7 +16,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from .course import Course, CourseError
-from .files import digest, own_tools, write_atomically
+from .database import new_database
+from .files import digest, write_atomically
 
 FORMAT = 1  # of results; part of every key
 STUDENT = "student"  # the one student of a scratch course
@@ -138,9 +139,9 @@ def _build(course: Course, lab: str, notebook: str, files: dict[str, bytes], key
         source.mkdir(parents=True)
         (source / f"{lab}.ipynb").write_text(notebook, encoding="utf-8")
         coursedir = scratch_course(scratch, lab, course.config)
+        new_database(Path(scratch, "gradebook.db"))
         try:
-            with own_tools():
-                start(GenerateAssignment(coursedir=coursedir, config=course.config))
+            start(GenerateAssignment(coursedir=coursedir, config=course.config))
         except RuntimeError as error:
             raise CourseError(f"nbgrader cannot release {lab}: {error}") from error
         release = nbformat.read(Path(scratch, "release", lab, f"{lab}.ipynb"), as_version=4)
