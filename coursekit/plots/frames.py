@@ -42,14 +42,14 @@ class Slider:
         ).replace("</", "<\\/")
         alt = html.escape(f"{self.alt} ({self.name} = {first})", quote=True)
         return (
-            f'<figure class="ck-slider" id="{key}" style="margin:1em 0;text-align:center">'
+            f'<div class="ck-slider" id="{key}" role="group" style="margin:1em 0;text-align:center">'
             f'<img src="data:image/png;base64,{self.images[self.start]}" alt="{alt}" style="max-width:100%">'
             '<div style="display:flex;gap:.8em;align-items:center;justify-content:center">'
             f'<label for="{key}-input">{html.escape(self.name)}</label>'
             f'<input id="{key}-input" type="range" min="0" max="{len(self.images) - 1}" value="{self.start}" '
             f'aria-valuetext="{html.escape(first, quote=True)}" style="width:min(60%,24em)">'
             f'<output for="{key}-input" style="min-width:4em;text-align:left">{html.escape(first)}</output></div>'
-            f"<script>{script}</script></figure>"
+            f"<script>{script}</script></div>"
         )
 
 
