@@ -117,7 +117,7 @@ def imported(path: Path, lab: str) -> dict[str, tuple[str, str | None, str, str]
 
 
 def import_result(path: Path, student: Student, bundle: Bundle, key: str, result: dict, timestamp: str | None) -> None:
-    """Write one result. Marks given by hand stay; if what they were given for has changed, they ask to be looked at."""
+    """Write one result. Marks given by hand stay, and ask to be looked at again."""
     status, reason = result["status"], result["reason"]
     notebook_digest = None
     with transaction(path) as session:
@@ -127,7 +127,7 @@ def import_result(path: Path, student: Student, bundle: Bundle, key: str, result
             kept = _write_scores(session, student.id, bundle, result, timestamp)
             if kept:  # the submission is flagged too; who has looked takes the flag away in the formgrader
                 status = "review"
-                again = f"graded by hand before, and changed since: {', '.join(kept)}"
+                again = f"graded anew after these were marked by hand, look at them again: {', '.join(kept)}"
                 reason = "; ".join(filter(None, (reason, again)))
         session.execute(
             text("INSERT OR REPLACE INTO coursekit_import VALUES (:s, :l, :k, :n, :status, :reason)"),
