@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 MIME = "application/vnd.coursekit.evidence+json"
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _NAME = re.compile(r"(?P<id>[A-Z]\d+(?:\.\d+)?[a-z]?)\s+(?P<statement>\S.*)", re.DOTALL)
 
 
@@ -100,7 +101,9 @@ def check(
         EvidenceError: the claim does not hold; the message has the measured value and the bound.
 
     >>> print(check("B0.1 one third of three", 3 * (1 / 3), 1.0, atol=1e-15, source="derived"))
-    ✓ B0.1 one third of three: measured 1, required 1 ± 1e-15
+    ✓ B0.1 one third of three: measured 1, required 1 ± 10⁻¹⁵
+    >>> print(check("B0.1b ten thirds", 10 * (1 / 3), 10 / 3, rtol=1e-10, source="derived"))
+    ✓ B0.1b ten thirds: measured 3.33333, required 3.33333 (relative tolerance 10⁻¹⁰)
     >>> check("B0.2 pi is three", 3.14159, 3, source="derived")
     Traceback (most recent call last):
     ...
@@ -122,14 +125,14 @@ def check(
             raise ValueError(f"{name}: measured has shape {value.shape}, expected has {target.shape}")
         error = np.where(value == target, 0.0, np.abs(value - target))
         holds &= bool((error <= atol + rtol * np.abs(target)).all())
-        tolerance = " ".join([f"± {atol:.3g}"] * (atol > 0) + [f"± {100 * rtol:.3g} %"] * (rtol > 0))
-        bounds.append(f"{_text(target)} {tolerance}" if tolerance else f"= {_text(target)}")
+        tolerance = "".join([f" ± {_number(atol)}"] * (atol > 0) + [_relative(rtol)] * (rtol > 0))
+        bounds.append(f"{_text(target)}{tolerance}" if tolerance else f"= {_text(target)}")
     if at_least is not None:
         holds &= bool((value >= at_least).all())
-        bounds.append(f"≥ {at_least:.6g}")
+        bounds.append(f"≥ {_number(at_least)}")
     if at_most is not None:
         holds &= bool((value <= at_most).all())
-        bounds.append(f"≤ {at_most:.6g}")
+        bounds.append(f"≤ {_number(at_most)}")
     result = Check(match["id"], match["statement"].strip(), _text(value), " and ".join(bounds), source)
     if not holds:
         raise EvidenceError(f"{result.id} {result.statement}: measured {result.measured}, required {result.bound}")
@@ -148,5 +151,23 @@ def _text(value: np.ndarray) -> str:
     """A number, or a few; of many the range."""
     flat = value.ravel()
     if flat.size <= 8:
-        return ", ".join(f"{v:.6g}" for v in flat)
-    return f"{flat.size} values in [{flat.min():.4g}, {flat.max():.4g}]"
+        return ", ".join(map(_number, flat))
+    return f"{flat.size} values in [{_number(flat.min(), 4)}, {_number(flat.max(), 4)}]"
+
+
+def _relative(rtol: float) -> str:
+    """A share in per cent as long as one can read it, a power of ten below."""
+    return f" ± {100 * rtol:.3g} %" if rtol >= 1e-4 else f" (relative tolerance {_number(rtol)})"
+
+
+def _number(value: float, digits: int = 6) -> str:
+    """A number as it is written on paper; of rounding errors three digits are enough.
+
+    >>> [_number(v) for v in (0.0407329, 1e-10, -1e-3, 2.498e-15, 3e-05, 1.5e8)]
+    ['0.0407329', '10⁻¹⁰', '-0.001', '2.5·10⁻¹⁵', '3·10⁻⁵', '1.5·10⁸']
+    """
+    mantissa, _, exponent = f"{value:.{digits if abs(value) >= 1e-4 else 3}g}".partition("e")
+    if not exponent:
+        return mantissa
+    power = "10" + str(int(exponent)).translate(_SUPERSCRIPT)
+    return {"1": power, "-1": f"-{power}"}.get(mantissa, f"{mantissa}·{power}")

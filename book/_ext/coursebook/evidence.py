@@ -180,7 +180,7 @@ def build_table(app, docname) -> list[nodes.Node]:
 
 
 def _value(value) -> nodes.Node:
-    """Short values stay on one line: 1e-10 has a hyphen."""
+    """Short values stay on one line."""
     return nodes.inline("", str(value), classes=["evidence-short"] if len(str(value)) <= 18 else [])
 
 
