@@ -28,6 +28,7 @@ def test_every_lab_has_variants():
     assert release.find(harness.ROOT) == LABS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lab", LABS)
 def test_reference_keeps_every_point_in_silence(lab):
     reference = table(lab)[0]
@@ -35,18 +36,21 @@ def test_reference_keeps_every_point_in_silence(lab):
     assert reference.noisy == (), "a test cell that writes to stderr scores 0 in plain nbgrader"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lab", LABS)
 def test_untouched_notebook_scores_nothing(lab):
     untouched = table(lab)[1]
     assert untouched.as_expected, complaints([untouched])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lab", LABS)
 def test_each_wrong_answer_loses_exactly_its_question(lab):
     wrong = [row for row in table(lab)[2:] if row.kind == "wrong"]
     assert not complaints(row for row in wrong if not row.as_expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lab", LABS)
 def test_each_other_right_answer_keeps_every_point(lab):
     right = [row for row in table(lab)[2:] if row.kind == "right"]
