@@ -2,7 +2,7 @@
 
 import os
 
-from . import evidence, kernels, labs, notebook, offline, progress, proofs, quiz, typography
+from . import evidence, kernels, labs, notebook, offline, progress, proofs, quiz, references, typography
 
 
 def setup(app):
@@ -13,6 +13,6 @@ def setup(app):
     # Build matplotlib's font cache here, once: a kernel would announce it on stderr, and that fails the build.
     import matplotlib.font_manager  # noqa: F401
 
-    for part in (progress, kernels, quiz, evidence, labs, notebook, proofs, typography, offline):
+    for part in (progress, kernels, quiz, evidence, labs, notebook, proofs, references, typography, offline):
         part.setup(app)
     return {"version": "1", "env_version": 4, "parallel_read_safe": True, "parallel_write_safe": True}
