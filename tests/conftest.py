@@ -1,6 +1,8 @@
 """What every test shares: one thread, no display, and each device of the machine."""
 
 import os
+import sys
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
@@ -9,13 +11,29 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 import pytest
 import torch
 
+sys.path.insert(0, str(Path(__file__).parent))  # every folder of tests shares pretend_device.py
+import pretend_device
+
 torch.set_num_threads(1)
 
+_why_not = pretend_device.why_not()
+_PRETEND = pytest.param("pretend", marks=pytest.mark.skipif(bool(_why_not), reason=str(_why_not)))
 
-@pytest.fixture(params=["cpu"] + (["cuda"] if torch.cuda.is_available() else []))
-def device(request) -> torch.device:
-    """Each device of the machine in turn: a test that takes it runs on the GPU wherever there is one."""
-    return torch.device(request.param)
+
+@pytest.fixture(params=["cpu", "cuda" if torch.cuda.is_available() else _PRETEND])
+def device(request):
+    """The CPU and a second device: CUDA, or where there is none one that pretends to be (see pretend_device.py)."""
+    if request.param == pretend_device.NAME:
+        with pretend_device.present() as pretend:
+            yield pretend
+    else:
+        yield torch.device(request.param)
+
+
+def pytest_collection_finish(session):
+    """The pretend device has to be there before the first backward of the process."""
+    if any(getattr(item, "callspec", None) and "pretend" in item.callspec.id for item in session.items):
+        pretend_device.set_up()
 
 
 @pytest.fixture
@@ -28,8 +46,6 @@ def generator() -> torch.Generator:
 def close_figures():
     """Figures of one test do not reach the next."""
     yield
-    import sys
-
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")
 
