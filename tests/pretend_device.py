@@ -220,9 +220,8 @@ def _call(op, *args, **kwargs):
             return torch.scalar_tensor(value, dtype=torch.result_type(other, value), device="cpu")
         if isinstance(value, torch.device):
             return torch.device("cpu")
-        if isinstance(value, torch._C.Generator):
-            if value._cdata not in _generators:
-                raise RuntimeError(f"Expected a '{NAME}' device type for generator but found '{value.device.type}'")
+        if isinstance(value, torch._C.Generator) and value._cdata not in _generators:
+            raise RuntimeError(f"Expected a '{NAME}' device type for generator but found '{value.device.type}'")
         return value
 
     def lift(value):
