@@ -153,13 +153,16 @@ def test_each_lab_has_a_page_with_its_notebook(site):
         assert soup(site / "book" / "labs.html").select(f'article a[href$="{path.stem}.html"]')
 
 
-def test_a_full_stop_stays_with_its_formula(pages):
-    loose = re.compile(r"^[.,;:]")
+def test_a_full_stop_or_a_bracket_stays_with_its_formula(pages):
+    loose, opened = re.compile(r"^[.,;:]"), re.compile(r"[(\[]$")
     bad = []
     for page in pages:
         for formula in soup(page).select("article span.math"):
-            after = formula.next_sibling
-            if isinstance(after, str) and loose.match(after) and "unbroken" not in formula.parent.get("class", []):
+            before, after = formula.previous_sibling, formula.next_sibling
+            apart = (isinstance(after, str) and loose.match(after)) or (
+                isinstance(before, str) and opened.search(before)
+            )
+            if apart and "unbroken" not in formula.parent.get("class", []):
                 bad.append((page.name, formula.get_text()[:40]))
     assert not bad, bad[:10]
 
