@@ -211,6 +211,7 @@ def test_perfect_fit_has_no_noise_to_fit():
 # --- memory and devices -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_diagonal_laplace_of_ten_thousand_images_stays_under_one_gigabyte():
     code = """
 import resource, torch

@@ -127,6 +127,7 @@ def test_exact_mean_field_optimum():
     assert bool((layer.weight_std[0].square() < exact.covariance.diagonal()).all())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_estimated_elbo_and_gradient_are_unbiased(estimator):
     """B6.5: against the closed form, within 4 standard errors, for a minibatch that stands for more data."""

@@ -22,6 +22,7 @@ def hold(cases, lab, course, level):
     return outcome
 
 
+@pytest.mark.slow
 def test_the_commonest_cases(lab, course, level):
     outcome = hold([c for c in bench.all_cases() if c.name in QUICK], lab, course, level)
     assert outcome.rows["never_came"].status == "missing"

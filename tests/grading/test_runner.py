@@ -159,6 +159,7 @@ def processes_with(folder: Path) -> list[str]:
     return [line for line in shown.splitlines() if str(folder) in line]
 
 
+@pytest.mark.slow
 def test_terminated_it_leaves_no_process_and_no_scratch_folder(course, lab):
     notebook = lab.right()
     notebook.cells.insert(0, new_code_cell("while True:\n    pass"))
@@ -190,6 +191,7 @@ def test_a_second_runner_refuses(course, lab):
     assert code == 1 and f"process {os.getpid()}" in said
 
 
+@pytest.mark.slow
 def test_a_locked_gradebook_is_waited_for(course, lab):
     hand_in(course, lab, "anna", lab.right())
     gradebook.create(course.gradebook)
@@ -226,6 +228,7 @@ def test_marks_by_hand_survive_a_new_submission_and_ask_to_be_looked_at(course, 
     assert read_grades(course.root / "grades" / "tiny.csv")[0].status == "graded"
 
 
+@pytest.mark.slow
 def test_nothing_of_one_student_reaches_the_next(course, lab, level):
     spoil = (
         "import builtins, os, sys, random, numpy\nbuiltins.spoiled = True\nnumpy.spoiled = True\nsys.spoiled = True\n"
@@ -297,6 +300,7 @@ def test_our_failures_and_starved_cells_are_tried_again(course, lab, workshop, a
         assert (rows[0].status, rows[0].score) == ("graded", 10)
 
 
+@pytest.mark.slow
 def test_a_machine_without_a_sandbox_is_refused_unless_allowed(course, lab, monkeypatch):
     hand_in(course, lab, "anna", lab.right())
     monkeypatch.setenv("PATH", "/nowhere")

@@ -66,6 +66,7 @@ def test_labs_are_fresh(lab):
     assert stale == [], "run `coursekit release` and commit"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lab", LABS)
 def test_same_bytes_elsewhere_and_with_other_hashes(lab, tmp_path):
     shutil.copytree(ROOT / "solutions" / lab, tmp_path / "solutions" / lab)
@@ -76,6 +77,7 @@ def test_same_bytes_elsewhere_and_with_other_hashes(lab, tmp_path):
         assert (tmp_path / path.relative_to(ROOT)).read_bytes() == text.encode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lab", LABS)
 def test_nbgrader_itself_makes_the_same_student_notebook(lab, tmp_path):
     built = release.build(ROOT, lab)
