@@ -24,6 +24,16 @@ def unique(app, doctree, docname):
             node["classes"] += sorted(repeated)
 
 
+def trim(app, doctree, docname):
+    """The space before a link is no part of it: sphinx-exercise puts it inside, where it is underlined."""
+    for link in list(doctree.findall(nodes.reference)):
+        text = next(link.findall(nodes.Text), None)
+        if text is not None and text.startswith(" "):
+            text.parent.replace(text, nodes.Text(text.lstrip()))
+            link.parent.insert(link.parent.index(link), nodes.Text(" "))
+
+
 def setup(app):
     app.connect("doctree-read", mark)
     app.connect("doctree-resolved", unique, priority=900)
+    app.connect("doctree-resolved", trim, priority=900)
