@@ -1,6 +1,7 @@
 """Labs appear in the book as students get them, with a bar at the top: download, points, and their chapter."""
 
 import json
+import re
 
 from docutils import nodes
 from sphinx.util import logging
@@ -19,6 +20,8 @@ def inline_attachments(app, docname, source):
         text = "".join(cell["source"])
         for name, bundle in cell.pop("attachments", {}).items():
             mime, data = next(iter(bundle.items()))
+            # An alternative text of several lines would lose the spaces between them.
+            text = re.sub(rf"!\[[^\]]*\](?=\(attachment:{re.escape(name)})", lambda alt: " ".join(alt[0].split()), text)
             text = text.replace(f"attachment:{name}", f"data:{mime};base64,{''.join(data).replace(chr(10), '')}")
         cell["source"] = text
     source[0] = json.dumps(notebook)
