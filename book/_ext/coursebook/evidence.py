@@ -7,6 +7,7 @@ page was read, so it is never older than the book.
 """
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import nbformat
@@ -18,6 +19,7 @@ from sphinx.util.docutils import SphinxDirective
 
 MIME = "application/vnd.coursekit.evidence+json"
 FIELDS = ("id", "statement", "source", "bound", "measured", "holds")
+CARD = re.compile(r'<div (?=class="ck-evidence"(?:(?!</div>).)*?<strong>(?P<id>[^<]+)</strong>)', re.DOTALL)
 logger = logging.getLogger(__name__)
 
 
@@ -48,7 +50,7 @@ def _pages(env) -> set[str]:
 
 
 def records_of(notebook: dict) -> list[dict]:
-    """The records in the outputs of an executed notebook, each with the anchor of its cell.
+    """The records in the outputs of an executed notebook, in their order.
 
     >>> output = {"data": {MIME: [{"id": "B0.1", "statement": "1 = 1"}]}}
     >>> records_of({"cells": [{"cell_type": "code", "outputs": [output]}]})
@@ -60,6 +62,20 @@ def records_of(notebook: dict) -> list[dict]:
             data = output.get("data", {}).get(MIME, [])
             found.extend(data if isinstance(data, list) else [data])
     return found
+
+
+def anchored(html: str, seen: Counter) -> str:
+    """The cards of an output, each with an anchor; ``seen`` counts the checks of each claim on the page.
+
+    >>> anchored('<div class="ck-evidence"><strong>B0.1</strong></div>', Counter())
+    '<div id="claim-B0.1" class="ck-evidence"><strong>B0.1</strong></div>'
+    """
+    return CARD.sub(lambda match: f'<div id="{_anchor(match["id"], seen)}" ', html)
+
+
+def _anchor(identifier: str, seen: Counter) -> str:
+    seen[identifier] += 1
+    return f"claim-{identifier}" + (f"-{seen[identifier]}" if seen[identifier] > 1 else "")
 
 
 def sort_key(record: dict) -> tuple:
@@ -101,6 +117,10 @@ def collect(app, doctree):
             complete.append(record)
     if complete:
         _records(env)[env.docname] = complete
+        seen: Counter = Counter()
+        for output in doctree.findall(nodes.raw):
+            if "ck-evidence" in output.astext():
+                output[:] = [nodes.Text(anchored(output.astext(), seen))]
 
 
 def purge(app, env, docname):
@@ -162,10 +182,11 @@ def build_table(app, docname) -> list[nodes.Node]:
     group += nodes.thead("", head)
     body = nodes.tbody("")
     group += body
+    seen: Counter = Counter()  # an id belongs to one page, and sorting has kept the order of its checks
     for page, record in rows:
         verdict = "held" if record["holds"] else "failed"
         cells = (
-            _link(app, docname, page, record["id"]),
+            _link(app, docname, page, record["id"], "#" + _anchor(record["id"], seen)),
             nodes.Text(str(record["statement"])),
             _source(app, docname, page, str(record["source"])),
             _value(record["bound"]),
@@ -181,11 +202,12 @@ def build_table(app, docname) -> list[nodes.Node]:
 
 def _value(value) -> nodes.Node:
     """Short values stay on one line."""
-    return nodes.inline("", str(value), classes=["evidence-short"] if len(str(value)) <= 18 else [])
+    text = str(value).replace("± ", "±\N{NO-BREAK SPACE}")
+    return nodes.inline("", text, classes=["evidence-short"] if len(text) <= 18 else [])
 
 
-def _link(app, docname, page, text) -> nodes.Node:
-    uri = app.builder.get_relative_uri(docname, page)
+def _link(app, docname, page, text, anchor="") -> nodes.Node:
+    uri = app.builder.get_relative_uri(docname, page) + anchor
     return nodes.reference("", text, refuri=uri, internal=True)
 
 
