@@ -39,6 +39,17 @@ def generator(seed: int = 0, *, device: torch.device | str = "cpu") -> torch.Gen
     return torch.Generator(device=device).manual_seed(seed)
 
 
+def draw_device(like: torch.Tensor, generator: torch.Generator | None) -> torch.device:
+    """Where a draw for ``like`` is made: on the generator's device, the only one torch draws it on, else where it is.
+
+    A method that draws there and moves the draw takes a generator of any device, and one seed gives one draw.
+
+    >>> draw_device(torch.zeros(2), None)
+    device(type='cpu')
+    """
+    return like.device if generator is None else generator.device
+
+
 def setup(seed: int = 0, *, threads: int | None = None) -> torch.device:
     """Seed Python, NumPy and torch, set the number of threads, and return the device to work on.
 

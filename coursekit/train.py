@@ -40,7 +40,7 @@ def train(
         batch_size: ``None``: the full batch, not shuffled.
         optimizer: called as ``optimizer(parameters, lr=..., weight_decay=...)``; only parameters that require a
             gradient are handed over.
-        generator: shuffles the minibatches (a CPU generator).
+        generator: shuffles the minibatches; of any device.
         on_epoch: called as ``on_epoch(epoch, model)`` after each epoch, 1 to ``epochs``: checkpoints, curves.
 
     Raises:
@@ -90,4 +90,4 @@ def train(
 def _batches(n: int, size: int | None, generator: torch.Generator | None):
     if size is None or size >= n:
         return [None]
-    return torch.randperm(n, generator=generator).split(size)
+    return torch.randperm(n, generator=generator, device="cpu" if generator is None else generator.device).split(size)

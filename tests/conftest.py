@@ -1,5 +1,6 @@
 """What every test shares: one thread, no display, and each device of the machine."""
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -20,14 +21,25 @@ _why_not = pretend_device.why_not()
 _PRETEND = pytest.param("pretend", marks=pytest.mark.skipif(bool(_why_not), reason=str(_why_not)))
 
 
-@pytest.fixture(params=["cpu", "cuda" if torch.cuda.is_available() else _PRETEND])
+_SECOND = "cuda" if torch.cuda.is_available() else _PRETEND
+
+
+@pytest.fixture(params=["cpu", _SECOND])
 def device(request):
     """The CPU and a second device: CUDA, or where there is none one that pretends to be (see pretend_device.py)."""
-    if request.param == pretend_device.NAME:
-        with pretend_device.present() as pretend:
-            yield pretend
-    else:
-        yield torch.device(request.param)
+    with _device(request.param) as device:
+        yield device
+
+
+@pytest.fixture(params=[_SECOND])
+def second_device(request):
+    """The second device alone, for a comparison with the CPU."""
+    with _device(request.param) as device:
+        yield device
+
+
+def _device(name: str):
+    return pretend_device.present() if name == pretend_device.NAME else contextlib.nullcontext(torch.device(name))
 
 
 def pytest_collection_finish(session):

@@ -230,9 +230,8 @@ def _call(op, *args, **kwargs):
                 return _up(value.clone() if value.untyped_storage().data_ptr() in memory else value)
             original, stand_in = ours[id(value)]
             if original.shape != stand_in.shape:
-                fresh = _up(stand_in)
-                original.set_(fresh.untyped_storage(), 0, fresh.shape, fresh.stride())
-            elif stand_in.data_ptr() != original.data_ptr():
+                _resize_(original, stand_in.shape)
+            if stand_in.data_ptr() != original.data_ptr():
                 _down(original).copy_(stand_in)
             return original
         if isinstance(value, (list, tuple)):
@@ -270,12 +269,16 @@ def _copy_(target, source, non_blocking=False):
 
 
 def _resize_(tensor, size, *, memory_format=None):
+    """As torch does it: within the storage if that has room, else in a new one that begins with the old numbers."""
     with torch._C.DisableTorchFunction():
-        fresh = torch.zeros(size, dtype=tensor.dtype, device="cpu")
-        kept = min(fresh.numel(), tensor.numel())
-        fresh.view(-1)[:kept] = _down(tensor).reshape(-1)[:kept]
-        moved = _up(fresh)
-    return tensor.set_(moved.untyped_storage(), 0, moved.shape, moved.stride())
+        flat = _down(tensor).reshape(-1)
+        shaped = torch.empty(size, dtype=tensor.dtype, device="cpu")
+        storage, offset = tensor.untyped_storage(), tensor.storage_offset()
+        if (offset + shaped.numel()) * tensor.element_size() > storage.nbytes():
+            kept = min(shaped.numel(), flat.numel())
+            shaped.view(-1)[:kept] = flat[:kept]
+            storage, offset = _up(shaped).untyped_storage(), 0
+        return tensor.set_(storage, offset, shaped.shape, shaped.stride())
 
 
 def _native_dropout(x, p, train):

@@ -14,6 +14,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.modules.dropout import _DropoutNd
 
+from coursekit.device import draw_device
+
 # (name of the functional form, one mask entry for a whole channel, alpha dropout)
 _KINDS: dict[type[nn.Module], tuple[Callable, bool, bool]] = {
     nn.Dropout: (F.dropout, False, False),
@@ -40,7 +42,8 @@ class Mask(nn.Module):
         self.source.calls += 1
         _, channels, alpha = _KINDS[self.kind]
         shape = _mask_shape(self.kind, x) if channels else x.shape
-        mask = torch.rand(shape, generator=self.source.generator, dtype=x.dtype, device=x.device).ge_(self.p)
+        place = draw_device(x, self.source.generator)
+        mask = torch.rand(shape, generator=self.source.generator, dtype=x.dtype, device=place).to(x.device).ge_(self.p)
         if not alpha:
             return mask.mul_(1 / (1 - self.p) if self.p < 1 else 0.0) * x
         # Dropped entries become _ALPHA; then an affine map restores mean 0 and variance 1 of standardised inputs.

@@ -122,7 +122,7 @@ def train_ensemble(
         likelihood, noise_std: as for :class:`Ensemble`.
         vectorize: all at once or one by one; ``None``: at once if x is on a GPU and the networks allow it. Dropout and
             BatchNorm do not: one by one.
-        generator: a CPU generator, seeds the members.
+        generator: seeds the members; of any device.
 
     Raises:
         TypeError, ValueError: bad tensors, counts < 1, ``vectorize=True`` for a network with dropout or BatchNorm.
@@ -141,7 +141,8 @@ def train_ensemble(
         check_count(name, value)
     if batch_size is not None:
         check_count("batch_size", batch_size)
-    seeds = torch.randint(2**31, (members,), generator=generator).tolist()
+    place = "cpu" if generator is None else generator.device
+    seeds = torch.randint(2**31, (members,), generator=generator, device=place).tolist()
     with _forked(x):
         models = [_build(build, seed, x) for seed in seeds]
     check_input(models[0], x)
@@ -202,7 +203,8 @@ def ambiguity_decomposition(predictions: Tensor, targets: Tensor) -> Ambiguity:
 
 def _forked(x: Tensor):
     """A context that puts torch's global generators back."""
-    return torch.random.fork_rng(devices=[x.device] if x.is_cuda else [])
+    place = x.device
+    return torch.random.fork_rng(devices=[] if place.type == "cpu" else [place], device_type=place.type)
 
 
 def _build(build: Callable[[], nn.Module], seed: int, x: Tensor) -> nn.Module:

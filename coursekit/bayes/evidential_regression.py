@@ -10,6 +10,7 @@ from torch.distributions import StudentT
 from torch.nn import functional as F
 
 from coursekit.bayes._likelihood import all_finite, check_count, check_targets
+from coursekit.device import draw_device
 from coursekit.predictive import NormalPredictive
 
 
@@ -93,7 +94,8 @@ class EvidentialNormal:
         check_count("n", n)
         concentration = self.alpha.expand(n, *self.alpha.shape)
         precision = gamma_draws(concentration, generator) / self.beta
-        noise = torch.randn(precision.shape, generator=generator, dtype=precision.dtype, device=precision.device)
+        place = draw_device(precision, generator)
+        noise = torch.randn(precision.shape, generator=generator, dtype=precision.dtype, device=place).to(precision)
         variances = 1 / precision
         return NormalPredictive(self.gamma + noise * (variances / self.nu).sqrt(), variances)
 
@@ -161,7 +163,8 @@ def normal_inverse_gamma_kl(p: EvidentialNormal, q: EvidentialNormal) -> Tensor:
 
 def gamma_draws(concentration: Tensor, generator: torch.Generator | None) -> Tensor:
     """Gamma(concentration, 1) draws, without a gradient."""
-    return torch._standard_gamma(concentration.detach(), generator=generator)
+    there = concentration.detach().to(draw_device(concentration, generator))
+    return torch._standard_gamma(there, generator=generator).to(concentration.device)
 
 
 def _student_half_width(freedom: Tensor, level: float) -> Tensor:

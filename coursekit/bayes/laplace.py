@@ -28,6 +28,7 @@ from coursekit.bayes._likelihood import (
 from coursekit.bayes.laplace_evidence import best_noise, best_prior, best_prior_and_noise
 from coursekit.bayes.laplace_layers import Network, Trace
 from coursekit.bayes.laplace_structure import Curvature, Factored, Full, check_full_size
+from coursekit.device import draw_device
 from coursekit.predictive import CategoricalPredictive, NormalPredictive
 
 
@@ -196,7 +197,8 @@ class LaplacePosterior:
     def _draw(self, n: int, generator: torch.Generator | None) -> list[Tensor]:
         """For each block (n, rows, columns) draws of theta - theta_*, in the coordinates of the curvature."""
         like = self.network.blocks[0].module.weight
-        noise = torch.randn(n, self.network.parameters, generator=generator, dtype=like.dtype, device=like.device)
+        shape, place = (n, self.network.parameters), draw_device(like, generator)
+        noise = torch.randn(shape, generator=generator, dtype=like.dtype, device=place).to(like.device)
         return [step / math.sqrt(self._scale) for step in self.curvature.draw(noise, self._tau)]
 
     def _linear_outputs(self, x: Tensor, steps: list[Tensor]) -> Tensor:

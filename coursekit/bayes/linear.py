@@ -12,6 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from coursekit.device import draw_device
 from coursekit.predictive import NormalPredictive
 
 Features = Callable[[Tensor], Tensor] | None
@@ -97,7 +98,8 @@ class LinearPosterior:
         """(n, ..., M) draws of the weights: m + L^{-T} e, e standard normal."""
         if n < 0:
             raise ValueError(f"n={n}: a number of samples is at least 0")
-        noise = torch.randn((n, *self.mean.shape), generator=generator, dtype=self.mean.dtype, device=self.mean.device)
+        shape, place = (n, *self.mean.shape), draw_device(self.mean, generator)
+        noise = torch.randn(shape, generator=generator, dtype=self.mean.dtype, device=place).to(self.mean.device)
         step = torch.linalg.solve_triangular(self.cholesky.mT, noise.unsqueeze(-1), upper=True)
         return self.mean + step.squeeze(-1)
 

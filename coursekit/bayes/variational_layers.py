@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from coursekit.bayes._likelihood import check_choice, check_count, check_positive
+from coursekit.device import draw_device
 
 Estimator = Literal["local", "shared", "flipout"]
 ESTIMATORS = ("local", "shared", "flipout")
@@ -275,9 +276,10 @@ def variational_layers(model: nn.Module) -> list[_Variational]:
 
 
 def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
+    place = draw_device(like, generator)
+    return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=place).to(like.device)
 
 
 def _signs(like: Tensor, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-    bits = torch.randint(0, 2, shape, generator=generator, device=like.device)
-    return (2 * bits - 1).to(like.dtype)
+    bits = torch.randint(0, 2, shape, generator=generator, device=draw_device(like, generator))
+    return (2 * bits - 1).to(like)

@@ -102,11 +102,11 @@ def sample_risk(
     """
     if not 1 <= p <= len(theta) or draws < 1:
         raise ValueError(f"needs 1 <= p <= {len(theta)} and draws >= 1, got p={p}, draws={draws}")
-    factory = {"generator": generator, "dtype": theta.dtype, "device": theta.device}
-    x = torch.randn(draws, n, p, **factory)
+    factory = {"generator": generator, "dtype": theta.dtype, "device": generator.device}
+    x = torch.randn(draws, n, p, **factory).to(theta.device)
     rest = float(theta[p:].square().sum())
     # The other features are independent of x: seen from here they are noise.
-    y = x @ theta[:p] + (rest + noise) ** 0.5 * torch.randn(draws, n, **factory)
+    y = x @ theta[:p] + (rest + noise) ** 0.5 * torch.randn(draws, n, **factory).to(theta.device)
     if p <= n:
         gram = x.mT @ x + n * penalty * torch.eye(p, dtype=theta.dtype, device=theta.device)
         w = torch.linalg.solve(gram, (x.mT @ y[..., None])[..., 0])

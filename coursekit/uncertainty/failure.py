@@ -218,7 +218,8 @@ def fit_confidnet(
         x, y: (N, ...) inputs and (N,) labels. If the classifier makes hardly an error on its own training data there
             is little to learn from them: hand over data that it has not seen.
         validation: share of the data that selects the epoch.
-        generator: (CPU) draws the split, the first weights and the minibatches; ``None``: a fresh one with seed 0.
+        generator: of any device; draws the split, the first weights and the minibatches; ``None``: a fresh one of
+            seed 0.
 
     Raises:
         TypeError, ValueError: inputs that do not fit, a label out of range, or a share that leaves a side empty.
@@ -235,10 +236,11 @@ def fit_confidnet(
         raise ValueError(f"validation={validation} of {len(x)} inputs leaves one side of the split empty")
     if generator is None:
         generator = torch.Generator().manual_seed(0)
-    order = torch.randperm(len(x), generator=generator).to(x.device)
+    order = torch.randperm(len(x), generator=generator, device=generator.device).to(x.device)
     check, fit = order[:held_out], order[held_out:]
     with torch.random.fork_rng(devices=[]):  # the layers draw their first weights from the global generator
-        torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+        seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
+        torch.default_generator.manual_seed(seed)  # of the CPU alone: manual_seed would change those of all GPUs
         head = MLP(features.shape[1], 1, width=width, depth=depth).to(features)
 
     def loss(u: Tensor, tcp: Tensor) -> Tensor:
