@@ -255,6 +255,11 @@ def _empty(size, *, dtype=None, layout=None, device=None, pin_memory=None, memor
         return _up(torch.empty(size, dtype=dtype, device="cpu", memory_format=form))
 
 
+def _zeros(size, *, dtype=None, layout=None, device=None, pin_memory=None):
+    with torch._C.DisableTorchFunction():
+        return _up(torch.zeros(size, dtype=dtype, device="cpu"))
+
+
 def _empty_strided(size, stride, *, dtype=None, layout=None, device=None, pin_memory=None):
     with torch._C.DisableTorchFunction():
         return _up(torch.empty_strided(size, stride, dtype=dtype, device="cpu"))
@@ -318,6 +323,7 @@ def set_up() -> None:
     for name, kernel in {
         "empty.memory_format": _empty,
         "empty_strided": _empty_strided,
+        "_efficientzerotensor": _zeros,  # a tangent of zeros, which torch keeps without memory
         "copy_": _copy_,
         "resize_": _resize_,
         "native_dropout": _native_dropout,
