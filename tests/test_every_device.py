@@ -390,7 +390,11 @@ def _(place):
     run = _checkpoints(place)
     axes = landscape.pca_directions(run)
     trajectory = landscape.project(run, run[-1], axes)
-    return axes.vectors, axes.explained_variance, trajectory, trajectory.extent()
+    kept = [
+        {name: p.detach().cpu() for name, p in model.named_parameters()} for model in run
+    ]  # out of the GPU's memory
+    from_kept = landscape.project(kept, run[-1], axes)
+    return axes.vectors, axes.explained_variance, trajectory, trajectory.extent(), from_kept
 
 
 @case("line", "plane", "Line", "Surface")
@@ -400,6 +404,7 @@ def _(place):
     box = ((-1.0, 0.5), (0.0, 1.0))
     return (
         landscape.line(*problem, axes[0], steps=5),
+        landscape.line(*problem, {name: d.cpu() for name, d in axes[0].items()}, steps=3),
         landscape.plane(*problem, axes, steps=3),
         landscape.plane(*problem, axes, steps=4, extent=box, batch_size=4),
     )
