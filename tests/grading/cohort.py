@@ -24,6 +24,8 @@ from coursekit.grading.course import Course
 from coursekit.grading.sample import make_class, read_variants
 
 SLOW = ("too_slow",)  # runs into the time limit of the course twice: minutes for each student
+# every_cell_slow is over the limits of the bench, and within those of a course: it is graded, as it should be
+HARMLESS = ("a_honest", "every_cell_slow")
 
 
 def memory(pid: int) -> tuple[int, int]:
@@ -60,7 +62,7 @@ def main() -> int:
     variants = read_variants(Path(__file__).parents[1] / "labs" / "variants" / f"{args.lab}.py")
     papers, expected = make_class(lab.source, lab.blank(), variants, args.lab)
     honest = [one for one in expected if one.student not in SLOW]
-    hostile = [one for one in all_cases() if one.name != "a_honest" and one.student == one.name]
+    hostile = [one for one in all_cases() if one.name not in HARMLESS and one.student == one.name]
 
     deserved: dict[str, object] = {}
     for number in range(args.count):
