@@ -1132,8 +1132,8 @@ del hidden
 #
 # <details><summary>Hint</summary>
 #
-# $\mathrm{KL}\big(\mathcal N(m, S)\,\|\,\mathcal N(m_N, \Lambda^{-1})\big) = \frac12\big(\operatorname{tr}(\Lambda S) - D - \log\det\Lambda - \log\det S
-# + (m - m_N)^\top\Lambda(m - m_N)\big)$. With $S$ diagonal, which entries of $\Lambda$ remain in the trace?
+# $\mathrm{KL}\big(\mathcal N(m, S)\,\|\,\mathcal N(m_N, \Lambda^{-1})\big) =
+# \frac12\big(\operatorname{tr}(\Lambda S) - D - \log\det\Lambda - \log\det S + (m - m_N)^\top\Lambda(m - m_N)\big)$. With $S$ diagonal, which entries of $\Lambda$ remain in the trace?
 #
 # </details>
 

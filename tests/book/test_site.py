@@ -180,3 +180,14 @@ def test_formulas_use_only_known_macros(pages):
         re.findall(r"^ {10}(\w+):", config, re.MULTILINE)
     )
     assert not {name: page for name, page in used.items() if name not in known}
+
+
+def test_no_formula_is_left_as_text(pages):
+    """A line of a formula that begins like a list ends the formula: its source then stands on the page."""
+    left, bad = re.compile(r"\$|\\[a-zA-Z]{2,}|\\[()\[\]]"), []
+    for page in pages:
+        article = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser").select_one("article")
+        for node in article.select(".math, pre, code, script, style"):
+            node.decompose()
+        bad += [(page.name, text.strip()[:60]) for text in article.find_all(string=left)]
+    assert not bad, bad[:10]
