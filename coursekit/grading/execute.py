@@ -161,6 +161,9 @@ class BoxExecute(Execute):
             why = f"a message from the kernel could not be read ({type(error).__name__})"
             self._stop(cell, self.overflow or why, died=not self.overflow)
             return "stopped", {}
+        if self.overflow:  # its answer came before what it printed was counted
+            self._stop(cell, self.overflow)
+            return "stopped", {}
         reply = replies[-1] if replies else {}
         if reply.get("status") != "error":
             return None, reply

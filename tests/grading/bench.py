@@ -282,6 +282,8 @@ def main() -> int:
     parser.add_argument("--only", default="", help="a regular expression that names of cases must match")
     parser.add_argument("--ordinary-user", action="store_true", help="for root: run it all as a user without rights")
     args = parser.parse_args()
+    if args.questions is not None and args.questions < 2:
+        parser.error("--questions: a lab of one question has no last answer whose loss leaves another; say 2 or more")
     if args.ordinary_user:
         own = [word for word in sys.argv if word != "--ordinary-user"]
         return subprocess.run(as_ordinary_user([sys.executable, *own])).returncode

@@ -165,6 +165,15 @@ extra(
 # As one message this may be more than the kernel's memory holds: it then says so, and the other answers count.
 extra("prints_500_mb_at_once", "for _ in range(500):\n    print('x' * (1 << 20))", GRADED, SOME)
 extra("one_50_mb_line", "print('x' * (50 << 20))", GRADED, FIRST, "MB")
+
+
+@case(GRADED, FULL, "MB")
+def one_50_mb_line_at_the_end(lab, folder):
+    notebook = lab.right()
+    notebook.cells.append(new_code_cell("print('x' * (50 << 20))"))
+    return notebook
+
+
 extra(
     "displays_5000",
     """
