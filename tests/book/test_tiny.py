@@ -72,7 +72,8 @@ def test_the_evidence_page_follows_the_pages(tiny):
     assert table[0] == ["B2.1", "it is so", "Author and Other (2001)", "= 1", "1", "✓ held"]
     assert table[1][2] == "derived on the page"
     links = [a["href"] for a in soup.select("tbody a")]
-    assert links[0] == "one.html" and re.fullmatch(r"index\.html#\S+", links[1])
+    assert links[0] == "one.html#claim-B2.1" and re.fullmatch(r"index\.html#\S+", links[1])
+    assert (folder / "_build/html/book/one.html").read_text(encoding="utf-8").count('"claim-B2.1"') == 1
 
     assert ids("--all") == ["B2.1", "B2.2", "B10.1"], "all pages read anew, all cells from the cache"
     tiny({"index": COVER, "one": page("One", claim("B2.1"), text="New words."), "two": two, "evidence": EVIDENCE})
