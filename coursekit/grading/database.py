@@ -1,10 +1,9 @@
 """An empty gradebook, whole or not there at all."""
 
-import contextlib
-import os
 import sqlite3
-import tempfile
 from pathlib import Path
+
+from .files import replacement
 
 
 def new_database(path: Path, course_id: str = "default_course") -> None:
@@ -17,9 +16,7 @@ def new_database(path: Path, course_id: str = "default_course") -> None:
     from nbgrader.api import Gradebook
 
     version = ScriptDirectory(str(Path(nbgrader.__file__).with_name("alembic"))).get_current_head()
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    os.close(handle)
-    try:
+    with replacement(path) as name:
         connection = sqlite3.connect(name)
         with connection:
             connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
@@ -27,9 +24,3 @@ def new_database(path: Path, course_id: str = "default_course") -> None:
         connection.close()
         with Gradebook(f"sqlite:///{name}", course_id):
             pass
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
-        raise

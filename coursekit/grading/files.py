@@ -28,22 +28,29 @@ def digest(*parts: bytes | str) -> str:
     return total.hexdigest()
 
 
-def write_atomically(path: Path, data: bytes | str) -> None:
-    """Write beside `path`, flush to the disk, then rename: a reader, or a power cut, sees the old file or the new."""
+@contextlib.contextmanager
+def replacement(path: Path):
+    """The name of a new file beside `path` that takes its place at the end, or is gone if anything fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    os.close(handle)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        yield name
         os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
         raise
+
+
+def write_atomically(path: Path, data: bytes | str) -> None:
+    """Write beside `path`, flush to the disk, then rename: a reader, or a power cut, sees the old file or the new."""
+    data = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
+    with replacement(path) as name, open(name, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_json(path: Path):
