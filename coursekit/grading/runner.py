@@ -85,9 +85,10 @@ class Runner:
             unknown = {name for name in folders if name not in {s.id for s in listed}}
             unknown = {name for name in unknown if (submitted / name / self.bundle.lab).exists()}
         else:
-            listed, unknown = gradebook.students(self.course.gradebook), set()
-            unlisted = [name for name in folders if name not in {s.id for s in listed}]
-            listed += [Student(name) for name in unlisted if (submitted / name / self.bundle.lab).exists()]
+            known, unknown = {s.id: s for s in gradebook.students(self.course.gradebook)}, set()
+            came = (name for name in folders if (submitted / name / self.bundle.lab).exists())
+            known = {name: Student(name) for name in came} | known
+            listed = [known[name] for name in sorted(known)]  # in one order, however many runs it took
         return [*listed, *(Student(name) for name in sorted(unknown))], unknown
 
     def _known(self, paper: Paper) -> bool:

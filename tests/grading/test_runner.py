@@ -104,6 +104,13 @@ def test_a_run_and_a_second_one_that_has_nothing_to_do(kit, lab, level, tmp_path
     assert (grades(course), records(course)) == before
 
 
+def test_grades_come_in_the_same_order_however_many_runs_they_took(course, lab):
+    for student in ("berta", "anna"):
+        hand_in(course, lab, student, lab.blank())
+        assert autograde(course)[0] == 0
+    assert [row.student for row in read_grades(course.root / "grades" / "tiny.csv")] == ["anna", "berta"]
+
+
 @pytest.mark.slow
 def test_killed_at_random_moments_it_ends_as_if_undisturbed(new_course, lab, tmp_path):
     undisturbed, course = new_course(tmp_path / "one"), new_course(tmp_path / "two")
