@@ -111,7 +111,8 @@ def serve(address: str, function) -> None:
     children: set[int] = set()
     signal.signal(signal.SIGCHLD, lambda *_: _reap(children))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runner, which closes us
-    print("ready", flush=True)
+    with contextlib.suppress(BrokenPipeError):  # whoever started us has died: standard input says so too
+        os.write(1, b"ready\n")
     while True:
         ready, _, _ = select.select([listener, sys.stdin], [], [])
         if sys.stdin in ready:
