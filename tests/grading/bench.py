@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 
 import nbformat
+import psutil
 from nbformat.v4 import new_code_cell
 
 from coursekit.grading.box import levels
@@ -225,11 +226,15 @@ def snapshot(course: Course, lab: Lab) -> dict[str, str]:
     return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in regular}
 
 
+def running(text: str) -> list[str]:
+    """Processes with a text on their command line."""
+    found = ((p.pid, " ".join(p.info["cmdline"] or ())) for p in psutil.process_iter(["cmdline"]))
+    return [f"{pid} {line}" for pid, line in found if text in line]
+
+
 def leftovers() -> list[str]:
     """Processes and files that a submission left behind."""
-    shown = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True).stdout
-    found = [line for line in shown.splitlines() if MARK in line]
-    return found + [p for p in ("/tmp/late-bench-7391", "/var/tmp/late-bench-7391") if os.path.exists(p)]
+    return running(MARK) + [p for p in ("/tmp/late-bench-7391", "/var/tmp/late-bench-7391") if os.path.exists(p)]
 
 
 def all_cases() -> list[Case]:

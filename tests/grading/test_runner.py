@@ -149,7 +149,7 @@ def test_killed_at_random_moments_it_ends_as_if_undisturbed(new_course, lab, tmp
         path = course.root / "autograded" / f"s{number}" / "tiny" / "tiny.ipynb"
         assert '"outputs"' in path.read_text()
     deadline = time.monotonic() + 10
-    while (left := processes_with(course.root)) and time.monotonic() < deadline:
+    while (left := bench.running(str(course.root))) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert left == []
 
@@ -160,12 +160,6 @@ def holder(course: Course) -> str:
     return path.read_text() if path.is_file() else ""
 
 
-def processes_with(folder: Path) -> list[str]:
-    """Processes that have a folder on their command line."""
-    shown = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True).stdout
-    return [line for line in shown.splitlines() if str(folder) in line]
-
-
 @pytest.mark.slow
 def test_terminated_it_leaves_no_process_and_no_scratch_folder(course, lab):
     notebook = lab.right()
@@ -173,21 +167,20 @@ def test_terminated_it_leaves_no_process_and_no_scratch_folder(course, lab):
     hand_in(course, lab, "slow", notebook)
     process = start(course)
     deadline = time.monotonic() + 300
-    while not ((folder := scratch(process)) and list(folder.glob("g*"))):
+    while not ((folder := scratch(course)) and list(folder.glob("g*"))):
         time.sleep(0.1)
         assert process.poll() is None, f"it ended before it could be terminated: {process.communicate()[0]}"
-        assert time.monotonic() < deadline, f"nothing is being graded; its processes: {processes_with(course.root)}"
+        assert time.monotonic() < deadline, f"nothing is being graded; its processes: {bench.running(str(course.root))}"
     process.terminate()
     process.communicate()
-    while (folder.exists() or processes_with(folder)) and time.monotonic() < deadline:
+    while (folder.exists() or bench.running(str(folder))) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert not folder.exists() and processes_with(folder) == []
+    assert not folder.exists() and bench.running(str(folder)) == []
 
 
-def scratch(process: subprocess.Popen) -> Path | None:
-    """The scratch folder of a run, which its helper processes name on their command lines."""
-    shown = subprocess.run(["ps", "-o", "args=", "--ppid", str(process.pid)], capture_output=True, text=True).stdout
-    found = re.search(r"/tmp/ck-\w+", shown)
+def scratch(course: Course) -> Path | None:
+    """The scratch folder of a run, which a helper process names on its command line beside the course."""
+    found = re.search(r"/tmp/ck-\w+", "\n".join(bench.running(str(course.root))))
     return Path(found[0]) if found else None
 
 
