@@ -71,7 +71,10 @@ print(f"torch {torch.__version__} on {device}")
 #
 # Two classes in the plane, 20 points in all. The model has two weights and no intercept:
 #
-# $$p(y = 1 \mid x, w) = \sigma(x^\top w), \qquad \sigma(a) = \frac{1}{1 + e^{-a}}, \qquad w \sim \mathcal N(0, s_0^2 I).$$
+# $$\begin{gathered}
+# p(y = 1 \mid x, w) = \sigma(x^\top w), \\
+# \sigma(a) = \frac{1}{1 + e^{-a}}, \qquad w \sim \mathcal N(0, s_0^2 I).
+# \end{gathered}$$
 #
 # We call $x^\top w$ the **logit**. The prior is wide, $s_0 = 10$: we know little about $w$, and 20 points will not teach us
 # everything.
@@ -762,8 +765,10 @@ display(ipywidgets.interactive(with_prior, prior_std=slider))
 #
 # so that every $\rho_j \in \mathbb R$ is allowed. It maximises the **evidence lower bound**
 #
-# $$\mathrm{ELBO}(q) = \mathbb E_q \Big[\sum_{n=1}^N \log p(y_n \mid x_n, w)\Big] - \mathrm{KL}(q \,\|\, p)
-# = \log p(\mathcal D) - \mathrm{KL}\big(q \,\|\, p(w \mid \mathcal D)\big).$$
+# $$\begin{aligned}
+# \mathrm{ELBO}(q) &= \mathbb E_q \Big[\sum_{n=1}^N \log p(y_n \mid x_n, w)\Big] - \mathrm{KL}(q \,\|\, p) \\
+# &= \log p(\mathcal D) - \mathrm{KL}\big(q \,\|\, p(w \mid \mathcal D)\big).
+# \end{aligned}$$
 #
 # ### Question 2.1: a draw that can be differentiated (1 point)
 #
