@@ -308,9 +308,11 @@ del hidden
 # With $\bar p = \frac1S\sum_s p_s$, the mean over the passes, and $H[p] = -\sum_c p_c \log p_c$ (natural logarithm,
 # $0\log 0 = 0$):
 #
-# $$\underbrace{H[\bar p]}_{\text{entropy: all uncertainty}} \;=\;
-# \underbrace{\tfrac1S\textstyle\sum_s H[p_s]}_{\text{what each pass doubts by itself}} \;+\;
-# \underbrace{I}_{\text{what the passes disagree about}} .$$
+# $$\begin{aligned}
+# \underbrace{H[\bar p]}_{\text{entropy: all uncertainty}} \;=\; {} &
+# \underbrace{\tfrac1S\textstyle\sum_s H[p_s]}_{\text{what each pass doubts by itself}} \\
+# & {} \;+\; \underbrace{I}_{\text{what the passes disagree about}} .
+# \end{aligned}$$
 #
 # The first term on the right is called *aleatoric*, the second, the **mutual information** of label and weights,
 # *epistemic*. Return the entropy and the mutual information.
@@ -1085,8 +1087,11 @@ plt.show()
 # **ODIN** (Liang et al. 2018) does two things to the softmax: it divides the logits by a large temperature $T$, and it
 # first moves the input a small step towards *more* confidence, which helps digits more than strangers, or so one hopes:
 #
-# $$S(x) = \max_c\, \mathrm{softmax}\bigl(z(x)/T\bigr)_c, \qquad
-# \tilde x = x + \epsilon\,\mathrm{sign}\bigl(\nabla_x \log S(x)\bigr), \qquad \text{score} = S(\tilde x) .$$
+# $$\begin{gathered}
+# S(x) = \max_c\, \mathrm{softmax}\bigl(z(x)/T\bigr)_c, \\
+# \tilde x = x + \epsilon\,\mathrm{sign}\bigl(\nabla_x \log S(x)\bigr), \\
+# \text{score} = S(\tilde x) .
+# \end{gathered}$$
 #
 # A published notebook moves the input like this:
 #
