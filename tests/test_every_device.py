@@ -717,9 +717,10 @@ def test_a_generator_of_the_cpu_gives_the_draws_of_the_cpu(function, second_devi
     compare(found, expected, second_device, numbers=True)
 
 
+@pytest.mark.parametrize("data_on", ["the device", "the CPU"])
 @pytest.mark.parametrize("name", ["train", "fit_confidnet", "train_ensemble"])
-def test_training_takes_a_generator_of_any_device_and_leaves_the_global_ones(name, second_device):
-    place = Place(second_device)
+def test_training_takes_a_generator_of_any_device_and_leaves_the_global_ones(name, data_on, second_device):
+    place = Place(second_device if data_on == "the device" else torch.device("cpu"), draws=second_device)
     model, x, y = place.mlp(), place.draw(12, 2), place.labels(12)
     states = [torch.get_rng_state, torch.get_device_module(second_device).get_rng_state]
     before = [state() for state in states]

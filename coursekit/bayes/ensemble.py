@@ -2,6 +2,7 @@ r"""Deep ensembles: the same network trained M times from different starts, as o
 
 import copy
 from collections.abc import Callable, Iterable
+from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
@@ -143,8 +144,7 @@ def train_ensemble(
         check_count("batch_size", batch_size)
     place = "cpu" if generator is None else generator.device
     seeds = torch.randint(2**31, (members,), generator=generator, device=place).tolist()
-    with _forked(x):
-        models = [_build(build, seed, x) for seed in seeds]
+    models = [_build(build, seed, x) for seed in seeds]
     check_input(models[0], x)
     outputs = as_columns(shadow(models[0])(x[:1]), 1, likelihood).shape[1]
     y = check_targets(y, x, outputs, likelihood)
@@ -201,15 +201,20 @@ def ambiguity_decomposition(predictions: Tensor, targets: Tensor) -> Ambiguity:
     )
 
 
-def _forked(x: Tensor):
-    """A context that puts torch's global generators back."""
-    place = x.device
-    return torch.random.fork_rng(devices=[] if place.type == "cpu" else [place], device_type=place.type)
+@contextmanager
+def _seeded(seed: int, place: torch.device):
+    """Torch's global generators of the CPU and of one device seeded for a while; manual_seed would change all GPUs'."""
+    with torch.random.fork_rng(devices=[] if place.type == "cpu" else [place], device_type=place.type):
+        torch.default_generator.manual_seed(seed)
+        if place.type != "cpu":
+            fresh = torch.Generator(place).manual_seed(seed)
+            torch.get_device_module(place).set_rng_state(fresh.get_state(), place)
+        yield
 
 
 def _build(build: Callable[[], nn.Module], seed: int, x: Tensor) -> nn.Module:
-    torch.manual_seed(seed)
-    model = build()
+    with _seeded(seed, x.device):
+        model = build()
     if not isinstance(model, nn.Module):
         raise TypeError(f"build() must return a torch module, got {type(model).__name__}")
     return model.to(x.device, x.dtype)
@@ -227,8 +232,7 @@ def _adam(device: torch.device) -> Callable[..., torch.optim.Optimizer]:
 
 def _train_one_by_one(models, seeds, loss, x, y, epochs, batch_size, lr, weight_decay, progress) -> None:
     for model, seed in tqdm(list(zip(models, seeds, strict=True)), desc="members", disable=not progress, leave=False):
-        with _forked(x):
-            torch.manual_seed(seed)  # for dropout within the network
+        with _seeded(seed, x.device):  # for dropout within the network
             train(
                 model,
                 loss,
