@@ -294,5 +294,7 @@ def test_bad_input_is_named(generator):
             energy(model, x, temperature=temperature)
     with pytest.raises(ValueError, match="epsilon"):
         odin(model, x, epsilon=-0.1)
+    with pytest.raises(ValueError, match="epsilon is on meta"):
+        odin(model, x, epsilon=torch.tensor([0.1], device="meta"))
     with pytest.raises(ValueError, match=r"no nn\.Linear"):
         fit_mahalanobis(nn.Softmax(1), x, torch.zeros(40, dtype=torch.int64))
