@@ -10,6 +10,11 @@ from coursekit import labs, release
 
 LABS = [name for name in release.find(harness.ROOT) if harness.variants_path(name).is_file()]
 
+# The tests of one table in one worker, which makes it once.
+each_table = pytest.mark.parametrize(
+    "lab", [pytest.param(name, marks=pytest.mark.xdist_group(f"table-{name}")) for name in LABS]
+)
+
 
 @cache
 def table(lab: str) -> list[harness.Outcome]:
@@ -29,7 +34,7 @@ def test_every_lab_has_variants():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lab", LABS)
+@each_table
 def test_reference_keeps_every_point_in_silence(lab):
     reference = table(lab)[0]
     assert reference.failed == {}, complaints([reference])
@@ -37,21 +42,21 @@ def test_reference_keeps_every_point_in_silence(lab):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lab", LABS)
+@each_table
 def test_untouched_notebook_scores_nothing(lab):
     untouched = table(lab)[1]
     assert untouched.as_expected, complaints([untouched])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lab", LABS)
+@each_table
 def test_each_wrong_answer_loses_exactly_its_question(lab):
     wrong = [row for row in table(lab)[2:] if row.kind == "wrong"]
     assert not complaints(row for row in wrong if not row.as_expected)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lab", LABS)
+@each_table
 def test_each_other_right_answer_keeps_every_point(lab):
     right = [row for row in table(lab)[2:] if row.kind == "right"]
     assert not complaints(row for row in right if not row.as_expected)
