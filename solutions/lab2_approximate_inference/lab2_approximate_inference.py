@@ -1137,8 +1137,14 @@ del hidden
 #
 # <details><summary>Hint</summary>
 #
-# $\mathrm{KL}\big(\mathcal N(m, S)\,\|\,\mathcal N(m_N, \Lambda^{-1})\big) =
-# \frac12\big(\operatorname{tr}(\Lambda S) - D - \log\det\Lambda - \log\det S + (m - m_N)^\top\Lambda(m - m_N)\big)$. With $S$ diagonal, which entries of $\Lambda$ remain in the trace?
+# The divergence $\mathrm{KL}\big(\mathcal N(m, S)\,\|\,\mathcal N(m_N, \Lambda^{-1})\big)$ is
+#
+# $$\begin{aligned}
+# \tfrac12\big( & \operatorname{tr}(\Lambda S) - D - \log\det\Lambda - \log\det S \\
+# & {} + (m - m_N)^\top\Lambda(m - m_N)\big) .
+# \end{aligned}$$
+#
+# With $S$ diagonal, which entries of $\Lambda$ remain in the trace?
 #
 # </details>
 

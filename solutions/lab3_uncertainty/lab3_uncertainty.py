@@ -896,10 +896,16 @@ del hidden
 #
 # <details><summary>Hint</summary>
 #
-# Without ties, $\mathrm{AUPR} = \frac1R \sum_{k=1}^N [\text{rank } k \text{ is an error}]\cdot\frac1k\,\#\{\text{errors
-# among the first } k\}$. Rank $k$ is an error with probability $R/N$. *Given that*, how many errors are to be expected
-# among the $k - 1$ ranks before it, if $R - 1$ errors are spread over $N - 1$ ranks? Leave the sum as a sum, or
-# simplify it with $H_N = \sum_{k=1}^N \frac1k$.
+# Without ties,
+#
+# $$\begin{aligned}
+# \mathrm{AUPR} = \frac1R \sum_{k=1}^N \; & [\text{rank } k \text{ is an error}] \\
+# & \cdot\,\frac1k\,\#\{\text{errors among the first } k\} .
+# \end{aligned}$$
+#
+# Rank $k$ is an error with probability $R/N$. *Given that*, how many errors are to be expected among the $k - 1$ ranks
+# before it, if $R - 1$ errors are spread over $N - 1$ ranks? Leave the sum as a sum, or simplify it with
+# $H_N = \sum_{k=1}^N \frac1k$.
 #
 # </details>
 
