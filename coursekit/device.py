@@ -2,6 +2,7 @@
 
 import os
 import random
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -48,6 +49,28 @@ def draw_device(like: torch.Tensor, generator: torch.Generator | None) -> torch.
     device(type='cpu')
     """
     return like.device if generator is None else generator.device
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device | str = "cpu"):
+    """For a while, torch's global generators of the CPU and of ``device`` start from ``seed``; then they are put back.
+
+    For code that takes no generator: the first weights of a layer, dropout. ``torch.manual_seed`` would also change the
+    generators of all other GPUs.
+
+    >>> before = torch.get_rng_state()
+    >>> with seeded(1):
+    ...     one = torch.rand(2)
+    >>> torch.equal(one, torch.rand(2, generator=generator(1))), torch.equal(before, torch.get_rng_state())
+    (True, True)
+    """
+    device = torch.device(device)
+    with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device], device_type=device.type):
+        torch.default_generator.manual_seed(seed)
+        if device.type != "cpu":
+            state = generator(seed, device=device).get_state()
+            torch.get_device_module(device).set_rng_state(state, device)
+        yield
 
 
 def setup(seed: int = 0, *, threads: int | None = None) -> torch.device:

@@ -580,7 +580,8 @@ def _(place):
     )
     patterns = regions.arrangement_patterns(place.draw(5, 2), place.draw(5, seed=1))
     breaks = regions.line_breakpoints(model, x, place.draw(2, seed=3))
-    return patterns, regions.activation_pattern(model, x[None]), regions.affine_piece(model, x), breaks
+    no_units = regions.activation_pattern(nn.Sequential(nn.Flatten()), x[None])
+    return patterns, no_units, regions.activation_pattern(model, x[None]), regions.affine_piece(model, x), breaks
 
 
 @case("theory.scattering")
@@ -602,7 +603,8 @@ def _(place):
 
 @case("plots")
 def _(place):
-    plt = pytest.importorskip("matplotlib.pyplot")
+    import matplotlib.pyplot as plt
+
     probs, y, x = place.draw(30, 2).softmax(1), place.labels(30, 2), place.draw(30, 2)
     r = plots.regression
     p = predictive.NormalPredictive(place.draw(3, 5), place.draw(3, 5, seed=1).square() + 0.1)

@@ -2,7 +2,6 @@ r"""Deep ensembles: the same network trained M times from different starts, as o
 
 import copy
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
@@ -25,6 +24,7 @@ from coursekit.bayes._likelihood import (
 )
 from coursekit.bayes._memory import activation_bytes, chunks
 from coursekit.bayes._shadow import shadow
+from coursekit.device import seeded
 from coursekit.predictive import CategoricalPredictive, NormalPredictive
 from coursekit.train import train
 
@@ -201,19 +201,8 @@ def ambiguity_decomposition(predictions: Tensor, targets: Tensor) -> Ambiguity:
     )
 
 
-@contextmanager
-def _seeded(seed: int, place: torch.device):
-    """Torch's global generators of the CPU and of one device seeded for a while; manual_seed would change all GPUs'."""
-    with torch.random.fork_rng(devices=[] if place.type == "cpu" else [place], device_type=place.type):
-        torch.default_generator.manual_seed(seed)
-        if place.type != "cpu":
-            fresh = torch.Generator(place).manual_seed(seed)
-            torch.get_device_module(place).set_rng_state(fresh.get_state(), place)
-        yield
-
-
 def _build(build: Callable[[], nn.Module], seed: int, x: Tensor) -> nn.Module:
-    with _seeded(seed, x.device):
+    with seeded(seed, x.device):
         model = build()
     if not isinstance(model, nn.Module):
         raise TypeError(f"build() must return a torch module, got {type(model).__name__}")
@@ -232,7 +221,7 @@ def _adam(device: torch.device) -> Callable[..., torch.optim.Optimizer]:
 
 def _train_one_by_one(models, seeds, loss, x, y, epochs, batch_size, lr, weight_decay, progress) -> None:
     for model, seed in tqdm(list(zip(models, seeds, strict=True)), desc="members", disable=not progress, leave=False):
-        with _seeded(seed, x.device):  # for dropout within the network
+        with seeded(seed, x.device):  # for dropout within the network
             train(
                 model,
                 loss,

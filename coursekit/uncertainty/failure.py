@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from coursekit.device import seeded
 from coursekit.nets import MLP, evaluation_mode
 from coursekit.predictive import CategoricalPredictive
 from coursekit.train import train
@@ -238,9 +239,8 @@ def fit_confidnet(
         generator = torch.Generator().manual_seed(0)
     order = torch.randperm(len(x), generator=generator, device=generator.device).to(x.device)
     check, fit = order[:held_out], order[held_out:]
-    with torch.random.fork_rng(devices=[]):  # the layers draw their first weights from the global generator
-        seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
-        torch.default_generator.manual_seed(seed)  # of the CPU alone: manual_seed would change those of all GPUs
+    seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
+    with seeded(seed):  # the layers draw their first weights from the global generator
         head = MLP(features.shape[1], 1, width=width, depth=depth).to(features)
 
     def loss(u: Tensor, tcp: Tensor) -> Tensor:
