@@ -109,7 +109,7 @@ class BoxExecute(Execute):
         shown = [_as_stdout(o) for o in trial.outputs if o not in mine and o.output_type != "execute_result"]
         values = any(o.output_type == "execute_result" for o in trial.outputs)
         passed = bool(mine) and reply.get("evalue") == secret and error == "AssertionError"
-        lies, cut, why = self._canary(index) if passed else ([], None, [])
+        lies, cut, why = self._canary(cell, index) if passed else ([], None, [])
         if passed and not lies and not cut:
             cell.outputs = [_error_as_text(o) for o in shown]
             return "passed"
@@ -129,16 +129,15 @@ class BoxExecute(Execute):
             cell.outputs.insert(0, _error(error, str(reply.get("evalue", ""))[:500]))
         return "failed"
 
-    def _canary(self, index) -> tuple[list[str], str | None, list]:
-        """What the kernel lies about; or, where a limit ended the question, which way and the outputs that say so."""
+    def _canary(self, cell, index) -> tuple[list[str], str | None, list]:
+        """What the kernel lies about; or, where a limit ended the question, which way and the output that says so."""
         secret = probe.fresh_secret()
-        bird = new_code_cell(probe.canary(secret))
-        kept = self.nb.cells[index]
+        bird = new_code_cell(probe.canary(secret), metadata={"nbgrader": cell.metadata.nbgrader})
         error, reply = self._run(bird, index, history=False)
-        self.nb.cells[index] = kept
+        self.nb.cells[index] = cell
         said = [probe.found(o.evalue, secret) for o in bird.outputs if o.output_type == "error"]
         if error in UNFINISHED:  # no proof that the test passed, and no sign of deceit either
-            return [], error, bird.outputs
+            return [], error, bird.outputs[-1:]
         if error != "AssertionError" or not said or said[0] is None or not str(reply.get("evalue")).startswith(secret):
             return ["a comparison that must fail did not fail"], None, []
         return said[0], None, []

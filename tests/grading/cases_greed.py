@@ -176,7 +176,7 @@ def one_50_mb_line_at_the_end(lab, folder):
 
 # What a test's own check of the tools calls: a limit reached there is no proof of the answer, and no sign of deceit.
 asked = "import math, time\nmath.isclose = lambda *_, **__: {}".format
-extra("slow_when_asked", asked("time.sleep(1000)"), GRADED, FIRST, "time limit")
+extra("slow_when_asked", asked("time.sleep(1000)"), GRADED, FIRST, "_test was stopped at its time limit")
 extra(
     "prints_when_asked",
     asked("[print('x' * (1 << 20), flush=True) for _ in range(500)]"),
