@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from coursekit.question import PARTS, BadQuestion, Question
+
 TOTAL_POINTS = 20
 REQUIRED = ("grade", "grade_id", "locked", "schema_version", "solution", "task")
 MARKERS = ("SOLUTION", "HIDDEN TESTS")
@@ -26,6 +28,9 @@ EXACT_MARKER = re.compile(r"^\s*(### |<!-- )(BEGIN|END) (SOLUTION|HIDDEN TESTS)(
 
 RANDOM_DRAW = re.compile(r"generator=|default_rng|\brandn?\(|\brandint\(|\brandperm\(|\.normal\(|\.uniform\(")
 CONVERSION = re.compile(r"np\.array\(|np\.asarray\(|\bfloat\(|\bint\(")
+
+
+DTYPE = re.compile(r"^# coursekit: *\{dtype: (float32|float64)\}\n", re.MULTILINE)
 
 
 class LabError(Exception):
@@ -79,10 +84,27 @@ def parse(path: Path):
 
     if not path.is_file():
         raise LabError(f"there is no lab source {path}; a lab lives in solutions/<lab>/<lab>.py")
-    notebook = jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
+    text = path.read_text(encoding="utf-8")
+    dtype = DTYPE.search(text)
+    notebook = jupytext.reads(DTYPE.sub("", text), fmt="py:percent")
     if not notebook.cells:
         raise LabError(f"{path} has no cells; write it in py:percent, each cell under a line `# %%`")
+    for cell in notebook.cells:
+        if kind(cell) == "test":
+            cell.source = wrap_question(cell.source, grade_id(cell), dtype[1] if dtype else "float32")
     return notebook
+
+
+def wrap_question(source: str, name: str, dtype: str) -> str:
+    """A test cell whose hidden block, if it defines `draw` and `ask`, is replaced by the one call that holds them."""
+    found = blocks(source, "HIDDEN TESTS")
+    if len(found) != 1 or not all(re.search(rf"^def {part}\(", found[0], re.MULTILINE) for part in ("draw", "ask")):
+        return source
+    begin, _, rest = source.partition(found[0])
+    try:
+        return begin + Question(name, found[0].strip(), dtype).call() + rest
+    except BadQuestion as error:
+        raise LabError(str(error)) from None
 
 
 def kind(cell) -> str:
@@ -237,10 +259,58 @@ def _code_faults(cell) -> list[str]:
             faults.append(
                 f"the test cell ends on an expression{view}: nbgrader would read its value as a partial grade"
             )
-    if kind(cell) == "test":
+    if kind(cell) == "test" and not faults and (question := Question.of_cell(cell.source)) is not None:
+        faults += question_faults(question)
+    elif kind(cell) == "test":
         hidden = "\n".join(blocks(cell.source, "HIDDEN TESTS"))
         if not RANDOM_DRAW.search(hidden):
             faults.append("no hidden test draws its inputs at run time (a generator, rand, randn, uniform, ...)")
         if not CONVERSION.search(hidden):
             faults.append("no hidden test converts the answer (np.array, float, int) before it compares")
+    return faults
+
+
+VERDICTS = {"all", "any", "bool", "isclose", "allclose", "equal", "array_equal", "isfinite", "isnan", "issubset"}
+
+
+def question_faults(question: Question) -> list[str]:
+    """What is wrong with a question: a missing part, an `ask` that compares, imports beyond NumPy and SciPy."""
+    try:
+        tree = ast.parse(question.source)
+    except SyntaxError as error:
+        return [f"the question is not valid Python: {error.msg} (line {error.lineno})"]
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    faults = [f"the question has no function `{part}`" for part in PARTS if part not in functions]
+    for node in tree.body:
+        inside = node.name if isinstance(node, ast.FunctionDef) else "the question"
+        if inside == "ask":
+            faults += _ask_faults(node)
+            continue
+        for part in ast.walk(node):
+            names = [a.name for a in part.names] if isinstance(part, ast.Import) else []
+            names += [part.module or ""] if isinstance(part, ast.ImportFrom) else []
+            allowed = ("numpy", "scipy", "math", "itertools", "fractions", "collections", "functools")
+            faults += [f"{inside} imports {n}; only NumPy, SciPy and Python's mathematics are there"
+                       for n in names if n.split(".")[0] not in allowed]  # fmt: skip
+    return faults
+
+
+def _ask_faults(ask: ast.FunctionDef) -> list[str]:
+    """`ask` returns what the student claims: values. A comparison would be a verdict made in the student's kernel."""
+    faults = []
+    names = [a.arg for a in (*ask.args.args, *ask.args.kwonlyargs)]
+    if names[-1:] != ["inputs"] or len(names) < 2:
+        faults.append(f"ask({', '.join(names)}): name the answers it calls, then `inputs`")
+    allowed = {id(k.value) for n in ast.walk(ask) if isinstance(n, ast.Call) for k in n.keywords}
+    for node in ast.walk(ask):
+        if isinstance(node, ast.Compare | ast.BoolOp | ast.Assert) or (
+            isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not)
+        ):
+            faults.append(f"ask compares (`{ast.unparse(node)[:60]}`): return the values, and compare them in judge")
+        elif isinstance(node, ast.Constant) and isinstance(node.value, bool) and id(node) not in allowed:
+            faults.append("ask holds True or False: return values, not verdicts")
+        elif isinstance(node, ast.Call):
+            called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            if called in VERDICTS:
+                faults.append(f"ask calls `{called}`: return the values, and compare them in judge")
     return faults

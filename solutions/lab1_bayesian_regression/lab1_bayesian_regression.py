@@ -1,4 +1,5 @@
 # ---
+# coursekit: {dtype: float64}
 # jupyter:
 #   jupytext:
 #     text_representation:
@@ -105,20 +106,25 @@ assert matches("phi_linear(x)", phi_linear(x), [[1, -1], [1, 0], [1, 2]], hint="
 
 
 ### BEGIN HIDDEN TESTS
-def hidden():
-    import numpy as np
-
-    rng = np.random.default_rng()
-    for size in (1, 7):
-        x = rng.uniform(-3, 3, size)
-        got = np.array(torch.as_tensor(phi_linear(torch.tensor(x, device=device))).tolist(), dtype=float)
-        assert got.shape == (size, 2), f"{size} inputs must give a matrix of shape ({size}, 2), not {got.shape}"
-        error = np.abs(got - np.column_stack([np.ones(size), x])).max()
-        assert error < 1e-9, "on random inputs the rows are not (1, x)"
+def draw(rng):
+    return [np.array([-1.0, 0.0, 2.0]), *(rng.uniform(-3, 3, size) for size in (1, 7))]
 
 
-hidden()
-del hidden
+def ask(phi_linear, inputs):
+    return [phi_linear(torch.tensor(x, device=device)) for x in inputs]
+
+
+def shapes(inputs):
+    return [(len(x), 2) for x in inputs]
+
+
+def judge(inputs, got):
+    for x, rows in zip(inputs, got, strict=True):
+        want = np.column_stack([np.ones(len(x)), x])
+        if wrong := differs(f"phi_linear for x = {describe(x)}", rows, want, atol=1e-9, hint="Row n is (1, x_n)."):
+            return wrong
+
+
 ### END HIDDEN TESTS
 
 # %% [markdown]
