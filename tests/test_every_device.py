@@ -35,7 +35,7 @@ from coursekit.theory import (
     scattering,
     symmetries,
 )
-from coursekit.train import train
+from coursekit.train import supervised, train
 
 CASES, RANDOM = {}, set()
 
@@ -113,7 +113,14 @@ def _(place):
 def _(place):
     model, x, y = place.mlp(), place.draw(12, 2), place.labels(12)
     history = train(
-        model, F.cross_entropy, x, y, epochs=3, batch_size=5, generator=place.cpu_generator(), progress=False
+        model,
+        supervised(F.cross_entropy),
+        x,
+        y,
+        epochs=3,
+        batch_size=5,
+        generator=place.cpu_generator(),
+        progress=False,
     )
     return history, model.state_dict()
 
@@ -198,7 +205,15 @@ def _(place):
 @case("gradient_variance", random=True)
 def _(place):
     model, x, y = place.net(lambda: bayes.LinearVariational(2, 3)), place.draw(4, 2), place.labels(4)
-    return bayes.gradient_variance(model, x, y, draws=4, generator=place.generator())
+    return bayes.gradient_variance(model, x, y, samples=4, generator=place.generator())
+
+
+@case("negative_elbo", random=True)
+def _(place):
+    model, x, y = place.net(lambda: bayes.LinearVariational(2, 3)), place.draw(9, 2), place.labels(9)
+    objective = bayes.negative_elbo(data_size=9, generator=place.generator())
+    history = train(model, objective, x, y, epochs=2, progress=False)
+    return history, model.state_dict()
 
 
 @case("VariationalNetwork", random=True)
@@ -728,7 +743,7 @@ def test_training_takes_a_generator_of_any_device_and_leaves_the_global_ones(nam
     before = [state() for state in states]
     options = {"epochs": 2, "batch_size": 5, "generator": place.generator(), "progress": False}
     if name == "train":
-        train(model, F.cross_entropy, x, y, **options)
+        train(model, supervised(F.cross_entropy), x, y, **options)
     elif name == "fit_confidnet":
         uncertainty.fit_confidnet(model, x, y, width=4, depth=1, validation=0.3, **options)
     else:

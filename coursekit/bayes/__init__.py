@@ -22,6 +22,7 @@ from coursekit.bayes.variational import (
     gradient_variance,
     kl_divergence,
     kl_normal,
+    negative_elbo,
 )
 
 __all__ = [
@@ -49,5 +50,6 @@ __all__ = [
     "kl_divergence",
     "kl_normal",
     "maximize_evidence",
+    "negative_elbo",
     "train_ensemble",
 ]

@@ -26,7 +26,7 @@ from coursekit.bayes._memory import activation_bytes, chunks
 from coursekit.bayes._shadow import shadow
 from coursekit.device import seeded
 from coursekit.predictive import CategoricalPredictive, NormalPredictive
-from coursekit.train import train
+from coursekit.train import supervised, train
 
 
 class Ensemble:
@@ -100,7 +100,7 @@ def train_ensemble(
     members: int = 5,
     epochs: int = 10,
     batch_size: int | None = 128,
-    lr: float = 1e-3,
+    learning_rate: float = 1e-3,
     weight_decay: float = 0.0,
     likelihood: Likelihood = "classification",
     noise_std: float = 1.0,
@@ -127,7 +127,7 @@ def train_ensemble(
 
     Raises:
         TypeError, ValueError: bad tensors, counts < 1, ``vectorize=True`` for a network with dropout or BatchNorm.
-        FloatingPointError: a loss became NaN: lower ``lr``.
+        FloatingPointError: a loss became NaN: lower ``learning_rate``.
 
     >>> from coursekit.nets import MLP
     >>> x = torch.linspace(-1, 1, 20)[:, None]
@@ -157,7 +157,7 @@ def train_ensemble(
         return -log_likelihood(as_columns(out, len(target), likelihood), target, likelihood, noise_std).mean()
 
     fit = _train_at_once if at_once else _train_one_by_one
-    fit(models, seeds, loss, x, y, epochs, batch_size, lr, weight_decay, progress)
+    fit(models, seeds, loss, x, y, epochs, batch_size, learning_rate, weight_decay, progress)
     return Ensemble(models, likelihood=likelihood, noise_std=noise_std)
 
 
@@ -219,17 +219,17 @@ def _adam(device: torch.device) -> Callable[..., torch.optim.Optimizer]:
     return partial(torch.optim.Adam, fused=device.type in ("cpu", "cuda"))
 
 
-def _train_one_by_one(models, seeds, loss, x, y, epochs, batch_size, lr, weight_decay, progress) -> None:
+def _train_one_by_one(models, seeds, loss, x, y, epochs, batch_size, learning_rate, weight_decay, progress) -> None:
     for model, seed in tqdm(list(zip(models, seeds, strict=True)), desc="members", disable=not progress, leave=False):
         with seeded(seed, x.device):  # for dropout within the network
             train(
                 model,
-                loss,
+                supervised(loss),
                 x,
                 y,
                 epochs=epochs,
                 batch_size=batch_size,
-                lr=lr,
+                learning_rate=learning_rate,
                 weight_decay=weight_decay,
                 optimizer=_adam(x.device),
                 generator=torch.Generator().manual_seed(seed),
@@ -237,10 +237,10 @@ def _train_one_by_one(models, seeds, loss, x, y, epochs, batch_size, lr, weight_
             )
 
 
-def _train_at_once(models, seeds, loss, x, y, epochs, batch_size, lr, weight_decay, progress) -> None:
+def _train_at_once(models, seeds, loss, x, y, epochs, batch_size, learning_rate, weight_decay, progress) -> None:
     parameters, buffers = stack_module_state(models)
     base = copy.deepcopy(models[0]).to("meta").train()
-    optimizer = _adam(x.device)(parameters.values(), lr=lr, weight_decay=weight_decay)
+    optimizer = _adam(x.device)(parameters.values(), lr=learning_rate, weight_decay=weight_decay)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def member(p: dict, b: dict, x_batch: Tensor, y_batch: Tensor) -> Tensor:
@@ -264,7 +264,9 @@ def _train_at_once(models, seeds, loss, x, y, epochs, batch_size, lr, weight_dec
             optimizer.step()
             total = total + losses.detach() * (n if index is None else index.shape[1])
         if not bool(torch.isfinite(total).all()):
-            raise FloatingPointError(f"a loss is not finite after epoch {epoch}: lower lr={lr:g}, check the data")
+            raise FloatingPointError(
+                f"a loss is not finite after epoch {epoch}: lower learning_rate={learning_rate:g}, check the data"
+            )
     with torch.no_grad():
         for m, model in enumerate(models):
             for name, parameter in model.named_parameters():

@@ -37,6 +37,7 @@ from coursekit.bayes.variational_layers import (
     variational_layers,
 )
 from coursekit.predictive import CategoricalPredictive, NormalPredictive
+from coursekit.train import Objective
 
 __all__ = [
     "Conv2dVariational",
@@ -47,6 +48,7 @@ __all__ = [
     "gradient_variance",
     "kl_divergence",
     "kl_normal",
+    "negative_elbo",
 ]
 
 
@@ -125,8 +127,57 @@ def elbo(
     return Elbo(fit - kl, fit, kl)
 
 
+def negative_elbo(
+    *,
+    data_size: int,
+    likelihood: Likelihood = "classification",
+    noise_std: float = 1.0,
+    samples: int = 1,
+    estimator: Estimator | None = None,
+    generator: torch.Generator | None = None,
+) -> Objective:
+    r"""The objective of variational inference for :func:`~coursekit.train.train`, in nats per datum.
+
+    .. math:: -\widehat{\mathrm{ELBO}} / N
+        = -\frac1B\sum_b \frac1S\sum_s \log p(y_b \mid x_b, w_s) + \frac1N\,\mathrm{KL}(q\,\|\,p)
+
+    Args:
+        data_size: N, the size of the whole data set; the other options as for :func:`elbo`.
+
+    Raises:
+        TypeError, ValueError: as :func:`elbo`, when it is called.
+
+    Example: without data to speak of, q becomes the prior N(0, 1).
+
+    >>> from coursekit.train import train
+    >>> layer = LinearVariational(1, 1, bias=False, initial_std=0.5)
+    >>> objective = negative_elbo(data_size=1, likelihood="regression")
+    >>> options = {"epochs": 400, "learning_rate": 0.05, "progress": False}
+    >>> _ = train(layer, objective, torch.zeros(1, 1), torch.zeros(1), **options)
+    >>> abs(layer.weight_mean.item()) < 1e-3, abs(layer.weight_std.item() - 1) < 1e-3
+    (True, True)
+    """
+    check_count("data_size", data_size)
+
+    def objective(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        bound = elbo(
+            model,
+            x,
+            y,
+            data_size=data_size,
+            likelihood=likelihood,
+            noise_std=noise_std,
+            samples=samples,
+            estimator=estimator,
+            generator=generator,
+        )
+        return -bound.value / data_size
+
+    return objective
+
+
 def gradient_variance(
-    model: nn.Module, x: Tensor, y: Tensor, *, draws: int = 100, generator: torch.Generator | None = None, **options
+    model: nn.Module, x: Tensor, y: Tensor, *, samples: int = 100, generator: torch.Generator | None = None, **options
 ) -> dict[str, float]:
     """Total variance of the one-sample ELBO gradient under each estimator, summed over the parameters.
 
@@ -135,22 +186,23 @@ def gradient_variance(
 
     Args:
         model, x, y, options: as for :func:`elbo` (data_size, likelihood, noise_std).
-        draws: number of gradients per estimator, at least 2.
+        samples: number of gradients per estimator, at least 2.
     """
-    if draws < 2:
-        raise ValueError(f"draws={draws}: a variance needs at least 2")
+    check_count("samples", samples)
+    if samples < 2:
+        raise ValueError(f"samples={samples}: a variance needs at least 2")
     parameters = [p for p in model.parameters() if p.requires_grad]
     result = {}
     for name in ESTIMATORS:
         mean, square = None, 0.0  # Welford: stable, and O(P) memory
-        for i in range(1, draws + 1):
+        for i in range(1, samples + 1):
             value = elbo(model, x, y, estimator=name, generator=generator, **options).value
             gradient = torch.cat([g.flatten() for g in torch.autograd.grad(value, parameters)]).double()
             mean = torch.zeros_like(gradient) if mean is None else mean
             step = gradient - mean
             mean = mean + step / i
             square += float((step * (gradient - mean)).sum())
-        result[name] = square / (draws - 1)
+        result[name] = square / (samples - 1)
     return result
 
 
@@ -190,6 +242,10 @@ class VariationalNetwork(nn.Module):
     def elbo(self, x: Tensor, y: Tensor, **options) -> Elbo:
         """:func:`elbo` of this network under its likelihood."""
         return elbo(self.model, x, y, likelihood=self.likelihood, noise_std=self.noise_std, **options)
+
+    def negative_elbo(self, *, data_size: int, **options) -> Objective:
+        """:func:`negative_elbo` under the likelihood of this network, for ``train(network, objective, x, y)``."""
+        return negative_elbo(data_size=data_size, likelihood=self.likelihood, noise_std=self.noise_std, **options)
 
     def predict(
         self, x: Tensor, *, samples: int = 100, generator: torch.Generator | None = None

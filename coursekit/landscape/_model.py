@@ -2,9 +2,12 @@
 
 import copy
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+
+from coursekit.train import check_loss, compare
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -77,6 +80,7 @@ class FlatModel:
 
 def check_data(flat: FlatModel, loss: Loss, x: Tensor, y: Tensor, *, batch_size: int | None = None) -> Tensor:
     """Refuse data that cannot give a landscape; return the loss () at the unmoved parameters."""
+    check_loss("loss", loss, "nn.functional.cross_entropy")
     for name, value in (("x", x), ("y", y)):
         if not isinstance(value, Tensor):
             raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
@@ -91,7 +95,7 @@ def check_data(flat: FlatModel, loss: Loss, x: Tensor, y: Tensor, *, batch_size:
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: a batch holds at least one example")
     with torch.no_grad():
-        centre = mean_loss(flat.module, loss, x, y, batch_size)
+        centre = mean_loss(flat.module, partial(compare, loss), x, y, batch_size)
         if batch_size is not None and batch_size < len(x):
             # Weighting batch losses by their sizes is right for a mean over examples and for nothing else.
             n = min(2 * batch_size, len(x))

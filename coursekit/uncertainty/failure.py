@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from coursekit.device import seeded
 from coursekit.nets import MLP, evaluation_mode
 from coursekit.predictive import CategoricalPredictive
-from coursekit.train import train
+from coursekit.train import supervised, train
 from coursekit.uncertainty._checks import check_flags, check_labels, check_probs, check_scores
 from coursekit.uncertainty._model import run_features
 from coursekit.uncertainty.detection import DetectionMetrics, RiskCoverage, detection_metrics, selective_risk
@@ -201,7 +201,7 @@ def fit_confidnet(
     epochs: int = 50,
     width: int = 400,
     depth: int = 4,
-    lr: float = 1e-4,
+    learning_rate: float = 1e-4,
     batch_size: int = 100,
     generator: torch.Generator | None = None,
     progress: bool = True,
@@ -258,12 +258,12 @@ def fit_confidnet(
     with torch.inference_mode(False), torch.enable_grad():
         train(
             head,
-            loss,
+            supervised(loss),
             features[fit],
             target[fit],
             epochs=epochs,
             batch_size=batch_size,
-            lr=lr,
+            learning_rate=learning_rate,
             generator=generator,
             progress=progress,
             on_epoch=select,

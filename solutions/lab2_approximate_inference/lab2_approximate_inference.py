@@ -58,7 +58,7 @@ from coursekit.data import toy
 from coursekit.nets import MLP
 from coursekit.plots import classification, style
 from coursekit.predictive import CategoricalPredictive
-from coursekit.train import train
+from coursekit.train import supervised, train
 
 device = devices.setup(seed=0)  # the GPU if there is one
 torch.set_default_dtype(torch.float64)  # double precision: closed forms deserve it
@@ -1378,7 +1378,7 @@ print(f"accuracy {float(accuracy):.3f}, KL {float(variational_mlp.kl().detach())
 # %% tags=["demo"]
 torch.manual_seed(0)
 dropout_mlp = MLP(2, 1, width=50, depth=1, dropout=0.2).to(device)
-train(dropout_mlp, logistic_loss, x_moons, y_moons, epochs=1500, lr=1e-2)
+train(dropout_mlp, supervised(logistic_loss), x_moons, y_moons, epochs=1500, learning_rate=1e-2)
 dropout_mlp.eval()
 print(dropout_mlp)
 
@@ -1643,16 +1643,13 @@ del hidden
 torch.manual_seed(0)
 decay = 1 / (len(x_moons) * MOONS_PRIOR_STD**2)
 map_mlp = MLP(2, 1, width=50, depth=1).to(device)
-train(map_mlp, logistic_loss, x_moons, y_moons, epochs=1500, lr=1e-2, weight_decay=decay)
+train(map_mlp, supervised(logistic_loss), x_moons, y_moons, epochs=1500, learning_rate=1e-2, weight_decay=decay)
 laplace_mlp = bayes.fit_laplace(map_mlp, x_moons, y_moons, weights="all", prior_precision=MOONS_PRIOR_STD**-2)
 
 layers = (bayes.LinearVariational(n, m, prior_std=MOONS_PRIOR_STD) for n, m in ((2, 50), (50, 1)))
 variational = bayes.VariationalNetwork(nn.Sequential(next(layers), nn.ReLU(), next(layers)).to(device))
-optimiser = torch.optim.Adam(variational.parameters(), lr=1e-2)
-for _ in tqdm(range(3000), desc="variational inference", leave=False):
-    optimiser.zero_grad()
-    (-variational.elbo(x_moons, y_moons).value / len(x_moons)).backward()
-    optimiser.step()
+objective = variational.negative_elbo(data_size=len(x_moons))
+train(variational, objective, x_moons, y_moons, epochs=3000, learning_rate=1e-2)
 
 ensemble = bayes.train_ensemble(
     lambda: MLP(2, 1, width=50, depth=1),
@@ -1661,7 +1658,7 @@ ensemble = bayes.train_ensemble(
     members=5,
     epochs=800,
     batch_size=None,
-    lr=1e-2,
+    learning_rate=1e-2,
     weight_decay=decay,
     generator=devices.generator(0),
 )

@@ -17,7 +17,7 @@ from coursekit import device as devices
 from coursekit.data import toy
 from coursekit.nets import MLP
 from coursekit.plots import style
-from coursekit.train import train
+from coursekit.train import supervised, train
 
 STEPS, PRIOR_STD = 160, 3.0
 
@@ -38,20 +38,16 @@ def network(dropout=0.0):
 
 torch.manual_seed(0)
 map_mlp, dropout_mlp = network(), network(0.2)
-train(map_mlp, loss, x, y, epochs=1500, lr=1e-2, weight_decay=decay, progress=False)
-train(dropout_mlp, loss, x, y, epochs=1500, lr=1e-2, progress=False)
+train(map_mlp, supervised(loss), x, y, epochs=1500, learning_rate=1e-2, weight_decay=decay, progress=False)
+train(dropout_mlp, supervised(loss), x, y, epochs=1500, learning_rate=1e-2, progress=False)
 laplace = bayes.fit_laplace(map_mlp, x, y, weights="all", prior_precision=PRIOR_STD**-2)
 
 layers = [bayes.LinearVariational(n, m, prior_std=PRIOR_STD) for n, m in ((2, 50), (50, 1))]
 variational = bayes.VariationalNetwork(nn.Sequential(layers[0], nn.ReLU(), layers[1]))
-optimiser = torch.optim.Adam(variational.parameters(), lr=1e-2)
-for _ in range(3000):
-    optimiser.zero_grad()
-    (-variational.elbo(x, y).value / len(x)).backward()
-    optimiser.step()
+train(variational, variational.negative_elbo(data_size=len(x)), x, y, epochs=3000, learning_rate=1e-2, progress=False)
 
-options = {"members": 5, "epochs": 800, "batch_size": None, "lr": 1e-2, "weight_decay": decay, "progress": False}
-ensemble = bayes.train_ensemble(network, x, y, generator=devices.generator(0), **options)
+options = {"members": 5, "epochs": 800, "batch_size": None, "learning_rate": 1e-2, "weight_decay": decay}
+ensemble = bayes.train_ensemble(network, x, y, generator=devices.generator(0), progress=False, **options)
 
 axis = torch.linspace(-6, 7, STEPS), torch.linspace(-5.5, 6, STEPS)
 points = torch.stack(torch.meshgrid(*axis, indexing="xy"), -1).reshape(-1, 2)

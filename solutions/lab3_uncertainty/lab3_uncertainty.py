@@ -56,7 +56,7 @@ from coursekit.nets import MLP, LeNet
 from coursekit.plots import calibration as draw_calibration
 from coursekit.plots import detection as draw
 from coursekit.plots import images, style
-from coursekit.train import train
+from coursekit.train import supervised, train
 from coursekit.uncertainty import calibration, detection, failure, ood
 
 device = devices.setup(seed=0)  # the GPU if there is one
@@ -96,10 +96,12 @@ print(f"{len(x_train)} images to train on, {len(x_held)} held out, {len(x_test)}
 net = LeNet().to(device)
 shuffle = devices.generator(0)
 first, second = (14, 6) if FULL else (4, 3)  # epochs
-history = train(net, F.cross_entropy, x_train, y_train, epochs=first, batch_size=100, lr=2e-3, generator=shuffle)
+objective = supervised(F.cross_entropy)
+options = {"batch_size": 100, "generator": shuffle}
+history = train(net, objective, x_train, y_train, epochs=first, learning_rate=2e-3, **options)
 
 # %%
-history = train(net, F.cross_entropy, x_train, y_train, epochs=second, batch_size=100, lr=5e-4, generator=shuffle)
+history = train(net, objective, x_train, y_train, epochs=second, learning_rate=5e-4, **options)
 net.eval()  # from here on the network is used, not trained: dropout off
 
 

@@ -37,7 +37,14 @@ def data(n: int = 50) -> tuple[torch.Tensor, torch.Tensor]:
 
 def train(**options) -> Ensemble:
     x, y = data()
-    settings = {"members": 3, "epochs": 3, "batch_size": 16, "lr": 0.01, "progress": False, "generator": gen(5)}
+    settings = {
+        "members": 3,
+        "epochs": 3,
+        "batch_size": 16,
+        "learning_rate": 0.01,
+        "progress": False,
+        "generator": gen(5),
+    }
     return train_ensemble(build, x, y, **settings | options)
 
 
@@ -92,7 +99,7 @@ def test_all_at_once_equals_one_by_one(likelihood, batch_size, device):
     x, y = data()
     outputs = {"classification": 4, "regression": 1, "heteroscedastic": 2}[likelihood]
     target = y if likelihood == "classification" else x.sin().sum(1)
-    settings = {"members": 3, "epochs": 3, "batch_size": batch_size, "lr": 0.01, "weight_decay": 1e-3}
+    settings = {"members": 3, "epochs": 3, "batch_size": batch_size, "learning_rate": 0.01, "weight_decay": 1e-3}
     settings |= {"likelihood": likelihood, "noise_std": 0.3, "progress": False}
     x, target = x.to(device), target.to(device)
     one, all_ = (
@@ -127,7 +134,7 @@ def test_a_member_is_plain_adam_on_the_mean_loss():
 @pytest.mark.parametrize("vectorize", [False, True])
 def test_training_learns(vectorize):
     x, y = data()
-    before = -train(epochs=1, lr=1e-9).predict(x).mean.log()[range(50), y].mean()
+    before = -train(epochs=1, learning_rate=1e-9).predict(x).mean.log()[range(50), y].mean()
     after = -train(epochs=200, vectorize=vectorize).predict(x).mean.log()[range(50), y].mean()
     assert float(after) < 0.5 * float(before)
 
@@ -192,8 +199,8 @@ def test_predict_leaves_the_members_as_they_are():
         (lambda: train(members=0), ValueError, "members=0"),
         (lambda: train_ensemble(build, torch.ones(2, 3), torch.tensor([0, 4])), ValueError, r"0\.\.3"),
         (lambda: train_ensemble(lambda: 3, torch.ones(2, 3), torch.tensor([0, 1])), TypeError, "build"),
-        (lambda: train(lr=1e300), FloatingPointError, "lower lr"),
-        (lambda: train(lr=1e300, vectorize=True), FloatingPointError, "lower lr"),
+        (lambda: train(learning_rate=1e300), FloatingPointError, "lower learning_rate"),
+        (lambda: train(learning_rate=1e300, vectorize=True), FloatingPointError, "lower learning_rate"),
         (lambda: ambiguity_decomposition(torch.ones(2, 3), torch.ones(2)), ValueError, r"\(2, 3\)"),
     ],
 )

@@ -17,8 +17,10 @@ from coursekit.bayes.variational import (
     gradient_variance,
     kl_divergence,
     kl_normal,
+    negative_elbo,
 )
 from coursekit.bayes.variational_layers import ESTIMATORS, drawing
+from coursekit.train import train
 
 D = torch.float64
 
@@ -220,7 +222,7 @@ def test_law_of_a_convolution(estimator):
 
 def test_local_reparameterisation_has_the_least_gradient_variance():
     x, y = randn(64, 3, seed=5), torch.randint(0, 3, (64,), generator=gen(6))
-    variance = gradient_variance(network(), x, y, draws=60, generator=gen(7))
+    variance = gradient_variance(network(), x, y, samples=60, generator=gen(7))
     assert variance["local"] < variance["flipout"] < variance["shared"]
 
 
@@ -331,3 +333,33 @@ def test_every_device(device, estimator):
     torch.testing.assert_close(bound.kl.detach().cpu(), kl.detach(), rtol=1e-12, atol=0)
     probs = VariationalNetwork(model).predict(x, samples=3).probs
     assert probs.device.type == torch.device(device).type
+
+
+def test_the_one_loop_finds_the_mean_field_posterior():
+    """A linear model: q has the mean of the posterior and the inverse diagonal of its precision as variances."""
+    x = torch.randn(30, 2, generator=gen(0), dtype=torch.float64)
+    t = x @ torch.tensor([1.0, -2.0], dtype=torch.float64) + 0.5 * torch.randn(
+        30, generator=gen(1), dtype=torch.float64
+    )
+    exact = fit_linear(None, x, t, alpha=1.0, beta=4.0)
+    layer = LinearVariational(2, 1, bias=False, dtype=torch.float64)
+    network = VariationalNetwork(layer, likelihood="regression", noise_std=0.5)
+    objective = network.negative_elbo(data_size=30, samples=20, generator=gen(2))
+    for learning_rate in (0.05, 0.005, 0.0005):
+        history = train(network, objective, x, t, epochs=400, learning_rate=learning_rate, progress=False)
+    torch.testing.assert_close(layer.weight_mean.detach()[0], exact.mean, rtol=0, atol=5e-3)
+    expected = exact.precision.diagonal().rsqrt()
+    torch.testing.assert_close(layer.weight_std.detach()[0], expected, rtol=0.03, atol=0)
+    assert history.losses[-1] > -float(exact.log_evidence) / 30 - 0.05
+
+
+def test_minibatches_of_the_objective_add_up_to_the_whole():
+    model = LinearVariational(2, 3, dtype=torch.float64)
+    x, y = torch.randn(10, 2, generator=gen(0), dtype=torch.float64), torch.arange(10) % 3
+    with torch.no_grad():
+        model.weight_rho.fill_(-40.0)  # no noise to speak of: the estimate is exact
+        model.bias_rho.fill_(-40.0)
+        objective = negative_elbo(data_size=10)
+        parts = sum(len(a) / 10 * objective(model, a, b) for a, b in zip(x.split(4), y.split(4), strict=True))
+        torch.testing.assert_close(parts, objective(model, x, y), rtol=1e-12, atol=0)
+        torch.testing.assert_close(parts, -elbo(model, x, y).value / 10, rtol=1e-12, atol=0)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from coursekit.landscape import line, plane, random_directions
+from coursekit.landscape import line, plane, random_directions, top_eigenvalues
 from coursekit.landscape import surface as module
 
 
@@ -223,3 +223,16 @@ def test_every_device_gives_the_same_surface(device):
     s = plane(moved_to, F.cross_entropy, x.to(device), y.to(device), directions, steps=5)
     assert s.loss.device.type == s.a.device.type == device.type
     torch.testing.assert_close(s.loss.cpu(), expected.loss, atol=1e-5, rtol=1e-5)
+
+
+def test_targets_in_a_row_against_a_column_of_outputs_are_refused():
+    model, x = nn.Linear(2, 1, dtype=torch.float64), torch.ones(5, 2, dtype=torch.float64)
+    t = torch.arange(5, dtype=torch.float64)
+    (direction,) = random_directions(model, count=1, normalize="none")
+    with pytest.raises(ValueError, match=r"all 5 x 5 pairs"):
+        line(model, nn.functional.mse_loss, x, t, direction)
+    with pytest.raises(ValueError, match=r"all 5 x 5 pairs"):
+        top_eigenvalues(model, lambda outputs, y: (outputs - y).square().mean(), x, t, k=1)
+    with pytest.raises(TypeError, match=r"the class MSELoss: write MSELoss\(\)"):
+        line(model, nn.MSELoss, x, t, direction)
+    line(model, lambda outputs, y: nn.functional.mse_loss(outputs[:, 0], y), x, t, direction, steps=3)

@@ -131,7 +131,9 @@ def test_confidnet_learns_the_true_class_probability(generator, device):
     model, x, y = blobs(generator, n=1500, device=device)
     model.train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    net = fit_confidnet(model, x, y, epochs=15, width=32, depth=2, lr=5e-3, generator=generator, progress=False)
+    net = fit_confidnet(
+        model, x, y, epochs=15, width=32, depth=2, learning_rate=5e-3, generator=generator, progress=False
+    )
     # the classifier is left as it was, and without gradients
     assert model.training and all(m.training for m in model.modules())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -150,7 +152,7 @@ def test_confidnet_learns_the_true_class_probability(generator, device):
 
 def test_confidnet_keeps_the_epoch_that_validates_best(generator):
     model, x, y = blobs(generator)
-    options = {"width": 16, "depth": 1, "lr": 0.3, "progress": False}  # so large a step that the loss jumps
+    options = {"width": 16, "depth": 1, "learning_rate": 0.3, "progress": False}  # so large a step that the loss jumps
     net = fit_confidnet(model, x, y, epochs=12, generator=torch.Generator().manual_seed(3), **options)
     losses = net.validation_losses
     assert len(losses) == 12 and net.epoch == losses.index(min(losses)) + 1 < 12

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from coursekit.data.images import mnist
 from coursekit.nets import LeNet
-from coursekit.train import train
+from coursekit.train import supervised, train
 
 _cross_entropy = nn.functional.cross_entropy
 
@@ -36,5 +36,5 @@ def lenet(device: torch.device, dtype: torch.dtype) -> LeNet:
 def _trained(model: nn.Module, count: int, device: torch.device, dtype: torch.dtype) -> nn.Module:
     x, y = images("train", count, torch.device("cpu"), torch.float32)
     generator = torch.Generator().manual_seed(0)
-    train(model, _cross_entropy, x, y, epochs=2, batch_size=100, generator=generator, progress=False)
+    train(model, supervised(_cross_entropy), x, y, epochs=2, batch_size=100, generator=generator, progress=False)
     return model.to(device, dtype).eval()
