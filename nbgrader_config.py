@@ -23,7 +23,7 @@ c.ClearSolutions.code_stub = {
 c.ClearSolutions.text_stub = "*Write your answer here: double-click, replace this line, and run the cell.*"
 
 # What one submission may use: `coursekit autograde` holds every limit and names the one that was reached. A cell may
-# run for a minute, a notebook for ten; coursekit/grading/limits.py lists the others.
+# run for a minute, a notebook for ten; coursekit/classroom/sandbox/limits.py lists the others.
 c.CourseKit.cell_seconds = 60
 c.CourseKit.total_seconds = 600
 # The course grade: `coursekit export --final`.
@@ -39,6 +39,6 @@ c.IgnorePattern.pattern = r"(?s).*"
 # What students wrote is shown in the formgrader; a script in it would run in the browser of whoever grades.
 c.HTMLExporter.sanitize_html = True
 c.HTMLExporter.filters = {
-    "markdown2html": "coursekit.grading.formgrader.markdown2html",
-    "clean_html": "coursekit.grading.safe.clean_html",
+    "markdown2html": "coursekit.classroom.pages.formgrader.markdown2html",
+    "clean_html": "coursekit.classroom.pages.html.clean_html",
 }

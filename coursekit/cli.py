@@ -8,14 +8,17 @@ from coursekit import __version__
 
 #: command -> (module with ``add_arguments(parser)`` and ``run(args) -> int``, one line of help)
 COMMANDS = {
-    "doctor": ("coursekit.grading.commands.doctor", "what this machine has: device, sandbox level, packages"),
-    "release": ("coursekit.release", "build the student notebooks labs/ from their sources in solutions/"),
-    "autograde": ("coursekit.grading.commands.autograde", "grade a lab of a class, each submission in its own box"),
-    "feedback": ("coursekit.grading.commands.feedback", "write one feedback page a student"),
-    "export": ("coursekit.grading.commands.export", "write the grades as csv, or for Moodle or Canvas"),
-    "report": ("coursekit.grading.commands.report", "a page on how the class did, question by question"),
-    "similar": ("coursekit.grading.commands.similar", "pairs of answers that are worth a look"),
-    "sample": ("coursekit.grading.commands.sample", "grade a sample class and compare with what must come out"),
+    "doctor": ("coursekit.classroom.commands.doctor", "what this machine has: device, sandbox level, packages"),
+    "release": (
+        "coursekit.classroom.labs.release",
+        "build the student notebooks labs/ from the sources in solutions/",
+    ),
+    "autograde": ("coursekit.classroom.commands.autograde", "grade a lab of a class, each submission in its own box"),
+    "feedback": ("coursekit.classroom.commands.feedback", "write one feedback page a student"),
+    "export": ("coursekit.classroom.commands.export", "write the grades as csv, or for Moodle or Canvas"),
+    "report": ("coursekit.classroom.commands.report", "a page on how the class did, question by question"),
+    "similar": ("coursekit.classroom.commands.similar", "pairs of answers that are worth a look"),
+    "sample": ("coursekit.classroom.commands.sample", "grade a sample class and compare with what must come out"),
     "bench": ("coursekit.bench", "time our methods beside other libraries"),
 }
 

@@ -23,7 +23,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from coursekit import labs
+from coursekit.classroom.labs import source as labs
 
 ROOT = Path(__file__).resolve().parents[2]
 CELL_SECONDS = 60  # of the processor: a variant that needs more for one cell has failed it

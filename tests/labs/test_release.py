@@ -11,7 +11,8 @@ import nbformat
 import pytest
 from harness import ROOT, stub
 
-from coursekit import labs, release
+from coursekit.classroom.labs import source as labs
+from coursekit.classroom.labs import release
 from coursekit.cli import main
 
 LABS = release.find(ROOT)
@@ -228,7 +229,7 @@ def test_leak_detector_sees_a_solution_line():
 
 
 def test_variant_files_are_checked(tmp_path):
-    head = "from coursekit.labs import Variant\n"
+    head = "from coursekit.classroom.labs.source import Variant\n"
     path = tmp_path / "variants.py"
     path.write_text(head + "VARIANTS = [Variant('q1', 'a', 'wrong', 'x')]")
     with pytest.raises(ValueError, match="names the test cells it loses"):

@@ -6,7 +6,8 @@ from functools import cache
 import harness
 import pytest
 
-from coursekit import labs, release
+from coursekit.classroom.labs import source as labs
+from coursekit.classroom.labs import release
 
 LABS = [name for name in release.find(harness.ROOT) if harness.variants_path(name).is_file()]
 

@@ -1,6 +1,6 @@
 """Answers to lab 1 that its checks must reject or accept."""
 
-from coursekit.labs import Variant
+from coursekit.classroom.labs.source import Variant
 
 
 def wrong(question: str, name: str, source: str) -> Variant:

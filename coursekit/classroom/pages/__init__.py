@@ -1,0 +1,1 @@
+"""Pages made of what strangers wrote: feedback, the class report, and the formgrader's cells."""
