@@ -460,7 +460,7 @@ def _(place):
 def _(place):
     problem, g = _problem(place), place.cpu_generator
     traces = [landscape.hessian_trace(*problem, products=n, generator=g()) for n in (9, 99)]
-    spectrum = landscape.spectral_density(*problem, probes=2, steps=6, generator=g())
+    spectrum = landscape.spectral_density(*problem, samples=2, steps=6, generator=g())
     points = torch.linspace(-1, 1, 5)  # points of the CPU
     return traces, spectrum, spectrum.moment(2), spectrum.density(points, width=0.1)
 
@@ -470,7 +470,7 @@ def _(place):
     problem, g = _problem(place), place.generator
     pairs = landscape.top_eigenvalues(*problem, k=1, tol=1e-9, generator=g())
     trace = landscape.hessian_trace(*problem, products=9, generator=g())
-    return pairs.values, trace, landscape.spectral_density(*problem, probes=1, steps=4, generator=g())
+    return pairs.values, trace, landscape.spectral_density(*problem, samples=1, steps=4, generator=g())
 
 
 @case("fit_curve", "straight_line", "loss_along", "Curve", "Path")
@@ -539,7 +539,7 @@ def _(place):
 
 @case("theory.capacity (draws on the device)", random=True)
 def _(place):
-    return capacity.rademacher(lambda e: e.abs().sum(1), 5, draws=8, generator=place.generator())
+    return capacity.rademacher(lambda e: e.abs().sum(1), 5, samples=8, generator=place.generator())
 
 
 @case("theory.double_descent", random=True)
@@ -547,7 +547,7 @@ def _(place):
     gamma, theta = place.put(torch.tensor([0.5, 1.0, 2.0])), place.draw(6)
     limits = double_descent.isotropic_risk(gamma, signal=4.0, noise=1.0)
     ridge = double_descent.isotropic_ridge_risk(gamma, 0.3, signal=4.0, noise=1.0)
-    options = {"noise": 0.5, "draws": 3}
+    options = {"noise": 0.5, "samples": 3}
     risks = [double_descent.sample_risk(n, 4, theta, generator=place.generator(), **options) for n in (6, 3)]
     return limits, ridge, risks
 
@@ -629,7 +629,7 @@ def _(place):
     axes = landscape.random_directions(problem[0], generator=place.cpu_generator())
     surface = landscape.plane(*problem, axes, steps=5)
     run = landscape.Trajectory(x[:4], x[:4, 0].abs())
-    spectrum = landscape.spectral_density(*problem, probes=1, steps=4, generator=place.cpu_generator())
+    spectrum = landscape.spectral_density(*problem, samples=1, steps=4, generator=place.cpu_generator())
     pairs = landscape.top_eigenvalues(*problem, k=1, generator=place.cpu_generator())
     images = place.draw(4, 1, 3, 3)
     for draw in (

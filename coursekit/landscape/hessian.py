@@ -223,7 +223,7 @@ def spectral_density(
     x: Tensor,
     y: Tensor,
     *,
-    probes: int = 10,
+    samples: int = 10,
     steps: int = 50,
     matrix: Matrix = "hessian",
     batch_size: int | None = None,
@@ -237,11 +237,11 @@ def spectral_density(
 
     Args:
         model, loss, x, y: as in :class:`~coursekit.landscape.operators.CurvatureOperator`.
-        probes: R random vectors.
+        samples: R random vectors, a run of Lanczos from each.
         steps: m, cut to P.
 
     Raises:
-        ValueError: ``probes`` or ``steps`` < 1, data that do not fit the model.
+        ValueError: ``samples`` or ``steps`` < 1, data that do not fit the model.
 
     Cost: R m products; memory (m + 1) P numbers.
 
@@ -254,17 +254,17 @@ def spectral_density(
     >>> x = torch.eye(3, dtype=torch.float64)
     >>> def squares(outputs, targets):
     ...     return (outputs - targets).square().sum()
-    >>> spectrum = spectral_density(layer, squares, x, x.new_zeros(3, 1), probes=2)
+    >>> spectrum = spectral_density(layer, squares, x, x.new_zeros(3, 1), samples=2)
     >>> round(float(spectrum.moment(1)), 6), round(float(spectrum.moment(2)), 6)
     (2.0, 4.0)
     """
-    if probes < 1 or steps < 1:
-        raise ValueError(f"probes={probes}, steps={steps}: both must be at least 1")
+    if samples < 1 or steps < 1:
+        raise ValueError(f"samples={samples}, steps={steps}: both must be at least 1")
     operator = CurvatureOperator(model, loss, x, y, matrix=matrix, batch_size=batch_size)
     steps = min(steps, operator.size)
-    nodes = torch.zeros(probes, steps, dtype=torch.float64)
+    nodes = torch.zeros(samples, steps, dtype=torch.float64)
     weights = torch.zeros_like(nodes)  # a run that ends early leaves nodes of weight zero
-    for r in range(probes):
+    for r in range(samples):
         lanczos = Lanczos(operator.__matmul__, _normal(operator, generator), generator=generator)
         while len(lanczos) < steps and not lanczos.closed:
             lanczos.step()

@@ -74,7 +74,7 @@ def rademacher(
     supremum: Callable[[Tensor], Tensor],
     points: int,
     *,
-    draws: int | None = None,
+    samples: int | None = None,
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
 ) -> tuple[float, float]:
@@ -82,7 +82,7 @@ def rademacher(
 
     ``supremum`` maps signs (S, n), float64, to sup_f sum_i eps_i f(x_i) (S,): for {w . x : ||w|| <= M} it is
     ``lambda e: M * (e @ x).norm(dim=1)``, for a finite class with values V (K, n) ``lambda e: (e @ V.T).amax(1)``.
-    With ``draws=None`` the mean runs over all 2^n signs and the standard error is 0. The signs live on ``device``, by
+    With ``samples=None`` the mean runs over all 2^n signs and the standard error is 0. The signs live on ``device``, by
     default that of the generator, or the CPU.
 
     Raises ValueError if all signs are asked for more than 20 points, or a shape is wrong.
@@ -92,16 +92,16 @@ def rademacher(
     """
     if device is None:
         device = generator.device if generator else "cpu"
-    if draws is None:
+    if samples is None:
         if not 1 <= points <= 20:
-            raise ValueError(f"the mean over all signs needs 1 to 20 points, got {points}; give draws=")
+            raise ValueError(f"the mean over all signs needs 1 to 20 points, got {points}; give samples=")
         bits = torch.arange(2**points, device=device)[:, None] >> torch.arange(points, device=device) & 1
         signs = 1.0 - 2.0 * bits.double()
     else:
-        bits = torch.randint(2, (draws, points), generator=generator, device=device)
+        bits = torch.randint(2, (samples, points), generator=generator, device=device)
         signs = 1.0 - 2.0 * bits.double()
     values = supremum(signs)
     if values.shape != (len(signs),):
         raise ValueError(f"supremum must map signs (S, n) to (S,), it returned {tuple(values.shape)}")
-    error = 0.0 if draws is None else float(values.std() / draws**0.5) / points
+    error = 0.0 if samples is None else float(values.std() / samples**0.5) / points
     return float(values.mean()) / points, error

@@ -86,27 +86,27 @@ def isotropic_ridge_risk(gamma: Tensor, penalty: Tensor | float, *, signal: floa
 
 
 def sample_risk(
-    n: int, p: int, theta: Tensor, *, noise: float, draws: int, penalty: float = 0.0, generator: torch.Generator
+    n: int, p: int, theta: Tensor, *, noise: float, samples: int, penalty: float = 0.0, generator: torch.Generator
 ) -> Tensor:
-    """Test errors of fits on the first p features, for ``draws`` training sets of n data: (draws,).
+    """Test errors of fits on the first p features, for ``samples`` training sets of n data: (samples,).
 
     theta (D,), D >= p; penalty lambda adds n lambda ||w||^2 to the squared errors, 0 gives the minimum-norm fit.
     The test error of w, exact given the training set, is ||w - theta_p||^2 + ||theta_rest||^2 + noise.
 
-    Raises ValueError if p is not in 1..D or draws < 1.
+    Raises ValueError if p is not in 1..D or samples < 1.
 
     >>> g = torch.Generator().manual_seed(0)
     >>> theta = torch.tensor([3.0, 4.0], dtype=torch.float64)
-    >>> sample_risk(5, 2, theta, noise=0.0, draws=2, generator=g).allclose(torch.zeros(2, dtype=torch.float64))
+    >>> sample_risk(5, 2, theta, noise=0.0, samples=2, generator=g).allclose(torch.zeros(2, dtype=torch.float64))
     True
     """
-    if not 1 <= p <= len(theta) or draws < 1:
-        raise ValueError(f"needs 1 <= p <= {len(theta)} and draws >= 1, got p={p}, draws={draws}")
+    if not 1 <= p <= len(theta) or samples < 1:
+        raise ValueError(f"needs 1 <= p <= {len(theta)} and samples >= 1, got p={p}, samples={samples}")
     factory = {"generator": generator, "dtype": theta.dtype, "device": generator.device}
-    x = torch.randn(draws, n, p, **factory).to(theta.device)
+    x = torch.randn(samples, n, p, **factory).to(theta.device)
     rest = float(theta[p:].square().sum())
     # The other features are independent of x: seen from here they are noise.
-    y = x @ theta[:p] + (rest + noise) ** 0.5 * torch.randn(draws, n, **factory).to(theta.device)
+    y = x @ theta[:p] + (rest + noise) ** 0.5 * torch.randn(samples, n, **factory).to(theta.device)
     if p <= n:
         gram = x.mT @ x + n * penalty * torch.eye(p, dtype=theta.dtype, device=theta.device)
         w = torch.linalg.solve(gram, (x.mT @ y[..., None])[..., 0])

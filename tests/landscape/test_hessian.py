@@ -248,7 +248,7 @@ def test_spectral_density_has_the_moments_of_the_spectrum(small, matrix, generat
     model, x, y = small
     values = torch.linalg.eigvalsh(CurvatureOperator(model, F.cross_entropy, x, y, matrix=matrix).dense())
     probes = 200
-    s = spectral_density(model, F.cross_entropy, x, y, matrix=matrix, probes=probes, steps=12, generator=generator)
+    s = spectral_density(model, F.cross_entropy, x, y, matrix=matrix, samples=probes, steps=12, generator=generator)
     assert s.nodes.dtype == s.weights.dtype == torch.float64, "real nodes and weights: T is symmetric"
     assert bool((s.weights >= 0).all())
     close(s.weights.sum(1), torch.ones(probes))
@@ -267,7 +267,7 @@ def test_full_lanczos_gives_each_probe_the_whole_spectrum(classes, generator):
     x, y = classes
     layer = nn.Linear(5, 3, bias=False).double()
     values = torch.linalg.eigvalsh(CurvatureOperator(layer, F.cross_entropy, x, y).dense())
-    s = spectral_density(layer, F.cross_entropy, x, y, probes=2, steps=99, generator=generator)
+    s = spectral_density(layer, F.cross_entropy, x, y, samples=2, steps=99, generator=generator)
     close(s.nodes[0].sort().values, values, tol=1e-9)
 
 
@@ -282,7 +282,7 @@ def test_the_model_is_not_touched(small):
     before = copy.deepcopy(model.state_dict())
     top_eigenvalues(model, F.cross_entropy, x, y, k=2)
     hessian_trace(model, F.cross_entropy, x, y, products=9)
-    spectral_density(model, F.cross_entropy, x, y, probes=1, steps=5)
+    spectral_density(model, F.cross_entropy, x, y, samples=1, steps=5)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert model.training and all(m.training for m in model.modules())
     assert torch.equal(first.grad, torch.ones_like(first))
@@ -324,8 +324,8 @@ def test_bad_input_is_named(classes, network):
         (lambda: top_eigenvalues(network, F.cross_entropy, x[:0], y[:0]), "no example"),
         (lambda: top_eigenvalues(network, F.cross_entropy, x * float("nan"), y), "x holds NaN"),
         (lambda: hessian_trace(network, F.cross_entropy, x, y, products=3), "at least 6"),
-        (lambda: spectral_density(network, F.cross_entropy, x, y, probes=0), "probes=0"),
-        (lambda: spectral_density(network, F.cross_entropy, x, y, probes=1).density(x[0], width=0), "width=0"),
+        (lambda: spectral_density(network, F.cross_entropy, x, y, samples=0), "samples=0"),
+        (lambda: spectral_density(network, F.cross_entropy, x, y, samples=1).density(x[0], width=0), "width=0"),
         (lambda: CurvatureOperator(network, F.cross_entropy, x, y) @ torch.ones(3), "shape"),
         (
             lambda: top_eigenvalues(nn.Linear(5, 3).requires_grad_(False), F.cross_entropy, x.float(), y),
@@ -346,7 +346,7 @@ def test_every_device_gives_the_same_curvature(device, classes, network):
         g = [torch.Generator().manual_seed(0) for _ in range(3)]
         e = top_eigenvalues(model, F.cross_entropy, *data, k=4, tol=1e-8, generator=g[0])
         t = hessian_trace(model, F.cross_entropy, *data, products=30, matrix="ggn", generator=g[1])
-        s = spectral_density(model, F.cross_entropy, *data, probes=2, steps=8, generator=g[2])
+        s = spectral_density(model, F.cross_entropy, *data, samples=2, steps=8, generator=g[2])
         assert e.values.device == t.value.device == s.nodes.device == model[0].weight.device
         results.append([e.values, t.value, t.standard_error, s.moment(2)])
     for a, b in zip(*results, strict=True):

@@ -89,7 +89,7 @@ def test_from_a_network_to_the_figures(device):
     s = landscape.plane(model, F.cross_entropy, x, y, d, extent=trajectory.extent(), steps=7)
     ax = plots.landscape.contour(s, trajectory=trajectory, explained_variance=d.explained_variance)
     assert ax.get_xlim()[0] <= float(trajectory.coordinates[:, 0].min())
-    density = landscape.spectral_density(model, F.cross_entropy, x, y, probes=2, steps=9)
+    density = landscape.spectral_density(model, F.cross_entropy, x, y, samples=2, steps=9)
     top = landscape.top_eigenvalues(model, F.cross_entropy, x, y, k=3)
     ticks = plots.landscape.spectrum(density, eigenvalues=top, ax=plt.figure().gca()).lines[1]
     np.testing.assert_allclose(ticks.get_xdata(), top.values.cpu())

@@ -53,7 +53,7 @@ def test_monte_carlo_agrees_with_the_sum_over_all_signs():
         return (e @ x).norm(dim=1)
 
     exact, _ = rademacher(sup, 10)
-    estimate, error = rademacher(sup, 10, draws=4000, generator=torch.Generator().manual_seed(2))
+    estimate, error = rademacher(sup, 10, samples=4000, generator=torch.Generator().manual_seed(2))
     assert abs(estimate - exact) < 4 * error
 
 
@@ -62,7 +62,7 @@ def test_bad_input_is_refused():
         is_separable(torch.zeros(2, 1), torch.tensor([0, 1]))
     with pytest.raises(ValueError, match="16 points"):
         linear_dichotomies(torch.zeros(17, 2))
-    with pytest.raises(ValueError, match="draws="):
+    with pytest.raises(ValueError, match="samples="):
         rademacher(lambda e: e.sum(1), 30)
     with pytest.raises(ValueError, match=r"\(S,\)"):
         rademacher(lambda e: e, 3)

@@ -15,7 +15,7 @@ def generator(seed=0):
 @pytest.mark.parametrize("p", [10, 20, 30, 50, 80, 100])
 def test_subset_risk_is_the_mean_over_training_sets(p):
     theta = torch.ones(100, dtype=torch.float64) / 10
-    risks = sample_risk(40, p, theta, noise=0.25, draws=2000, generator=generator(p))
+    risks = sample_risk(40, p, theta, noise=0.25, samples=2000, generator=generator(p))
     exact = subset_risk(40, p, used=p / 100, unused=1 - p / 100, noise=0.25)
     assert abs(float(risks.mean()) - exact) < 4 * float(risks.std()) / math.sqrt(2000)
 
@@ -65,7 +65,7 @@ def test_best_penalty_is_noise_gamma_over_signal(gamma):
 
 def test_ridge_risk_agrees_with_draws():
     theta = torch.ones(300, dtype=torch.float64) / math.sqrt(300)
-    risks = sample_risk(200, 300, theta, noise=0.5, penalty=0.4, draws=20, generator=generator())
+    risks = sample_risk(200, 300, theta, noise=0.5, penalty=0.4, samples=20, generator=generator())
     limit = isotropic_ridge_risk(torch.tensor(1.5, dtype=torch.float64), 0.4, signal=1.0, noise=0.5)
     assert float(risks.mean()) - 0.5 == pytest.approx(float(limit), rel=0.05)
 
@@ -78,7 +78,7 @@ def test_sample_risk_is_the_minimum_norm_fit():
         y = x @ theta[:p] + (12 - p + 0.1) ** 0.5 * torch.randn(1, 5, generator=g, dtype=torch.float64)
         w = torch.linalg.pinv(x[0]) @ y[0]
         expected = (w - 1).square().sum() + 12 - p + 0.1
-        risk = sample_risk(5, p, theta, noise=0.1, draws=1, generator=generator(p))
+        risk = sample_risk(5, p, theta, noise=0.1, samples=1, generator=generator(p))
         assert torch.allclose(risk, expected, rtol=1e-9)
 
 
@@ -95,4 +95,4 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="positive"):
         isotropic_ridge_risk(torch.tensor([0.5]), 0.0, signal=1.0, noise=1.0)
     with pytest.raises(ValueError, match="1 <= p <= 2"):
-        sample_risk(5, 3, torch.ones(2), noise=0.0, draws=1, generator=generator())
+        sample_risk(5, 3, torch.ones(2), noise=0.0, samples=1, generator=generator())
