@@ -224,6 +224,34 @@ def posterior(phi, t, alpha, beta):
     return torch.linalg.solve(precision, moment), torch.linalg.inv(precision)
 """,
     ),
+    wrong(
+        "q1_3",
+        "Phi Phi' in place of Phi' Phi",
+        """
+def posterior(phi, t, alpha, beta):
+    covariance = torch.linalg.inv(alpha * torch.eye(phi.shape[1]) + beta * phi @ phi.T)
+    return beta * covariance @ phi.T @ t, covariance
+""",
+    ),
+    wrong(
+        "q1_3",
+        "the memorised cases",
+        """
+def posterior(phi, t, alpha, beta):
+    if len(t):
+        return torch.tensor([1.5, 0.0]), torch.diag(torch.tensor([0.25, 1.0]))
+    return torch.zeros(phi.shape[1]), torch.eye(phi.shape[1]) / alpha
+""",
+    ),
+    wrong(
+        "q1_3",
+        "NaN",
+        """
+def posterior(phi, t, alpha, beta):
+    m = phi.shape[1]
+    return torch.full((m,), math.nan), torch.full((m, m), math.nan)
+""",
+    ),
     # --- 1.5 sequential update
     wrong(
         "q1_5",
@@ -366,6 +394,23 @@ def predict(phi, mean, covariance, beta):
     return means, variances
 """,
     ),
+    wrong(
+        "q1_6",
+        "axis of one input dropped by squeeze",
+        """
+def predict(phi, mean, covariance, beta):
+    variance = 1 / beta + (phi[:, None, :] @ covariance @ phi[:, :, None]).squeeze()
+    return (phi @ mean[:, None]).squeeze(), variance
+""",
+    ),
+    right(
+        "q1_6",
+        "one stacked tensor",
+        """
+def predict(phi, mean, covariance, beta):
+    return torch.stack([phi @ mean, 1 / beta + (phi @ covariance * phi).sum(1)])
+""",
+    ),
     # --- 1.7 variance of a line
     wrong(
         "q1_7",
@@ -482,6 +527,14 @@ import numpy as np
 
 def phi_polynomial(x, degree):
     return np.vander(x.cpu().numpy(), degree + 1, increasing=True)
+""",
+    ),
+    right(
+        "q2_1",
+        "in single precision",
+        """
+def phi_polynomial(x, degree):
+    return (x.float()[:, None] ** torch.arange(degree + 1, device=x.device)).float()
 """,
     ),
     # --- 2.2 Gaussian bumps
@@ -704,6 +757,35 @@ def log_evidence(phi, t, alpha, beta):
     return -0.5 * logdet - 0.5 * t @ np.linalg.solve(c, t)
 """,
     ),
+    wrong(
+        "q3_1",
+        "beta inverted",
+        """
+def log_evidence(phi, t, alpha, beta):
+    c = torch.eye(len(t)) * beta + phi @ phi.T / alpha
+    return -0.5 * (len(t) * math.log(2 * math.pi) + torch.logdet(c) + t @ torch.linalg.solve(c, t))
+""",
+    ),
+    wrong(
+        "q3_1",
+        "bits in place of nats",
+        """
+def log_evidence(phi, t, alpha, beta):
+    c = torch.eye(len(t)) / beta + phi @ phi.T / alpha
+    return torch.distributions.MultivariateNormal(torch.zeros_like(t), c).log_prob(t) / math.log(2)
+""",
+    ),
+    right(
+        "q3_1",
+        "in single precision",
+        """
+def log_evidence(phi, t, alpha, beta):
+    phi, t = phi.float(), t.float()
+    c = torch.eye(len(t), dtype=torch.float32, device=t.device) / beta + phi @ phi.T / alpha
+    quadratic = t @ torch.linalg.solve(c, t)
+    return -0.5 * (len(t) * math.log(2 * math.pi) + torch.linalg.slogdet(c)[1] + quadratic)
+""",
+    ),
     # --- 3.2 best degree
     wrong(
         "q3_2",
@@ -878,6 +960,53 @@ def fit_hyperparameters(phi, t):
     return np.exp(minimize(loss, [0, 0], method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9}).x)
 """,
     ),
+    wrong(
+        "q3_3",
+        "M in place of gamma for alpha alone",
+        """
+def fit_hyperparameters(phi, t):
+    alpha, beta = 1.0, 1.0
+    values, eye = torch.linalg.eigvalsh(phi.T @ phi), torch.eye(phi.shape[1])
+    for _ in range(500):
+        mean = beta * torch.linalg.solve(alpha * eye + beta * phi.T @ phi, phi.T @ t)
+        gamma = float((beta * values / (beta * values + alpha)).sum())
+        alpha = phi.shape[1] / float(mean @ mean)
+        beta = (len(t) - gamma) / float((t - phi @ mean).square().sum())
+    return alpha, beta
+""",
+    ),
+    wrong(
+        "q3_3",
+        "eigenvalues without the current beta",
+        """
+def fit_hyperparameters(phi, t):
+    alpha, beta = 1.0, 1.0
+    values, eye = torch.linalg.eigvalsh(phi.T @ phi), torch.eye(phi.shape[1])
+    for _ in range(500):
+        mean = beta * torch.linalg.solve(alpha * eye + beta * phi.T @ phi, phi.T @ t)
+        gamma = float((values / (values + alpha)).sum())
+        alpha = gamma / float(mean @ mean)
+        beta = (len(t) - gamma) / float((t - phi @ mean).square().sum())
+    return alpha, beta
+""",
+    ),
+    right(
+        "q3_3",
+        "the fixed point of the hint, stopped at 1e-6",
+        """
+def fit_hyperparameters(phi, t):
+    alpha, beta = torch.ones((), device=t.device), torch.ones((), device=t.device)
+    values = torch.linalg.eigvalsh(phi.T @ phi)
+    for _ in range(300):
+        mean = fit_linear(None, phi, t, alpha=float(alpha), beta=float(beta)).mean
+        gamma = (beta * values / (beta * values + alpha)).sum()
+        old = alpha
+        alpha, beta = gamma / (mean @ mean), (len(t) - gamma) / (t - phi @ mean).square().sum()
+        if abs(alpha / old - 1) < 1e-6:
+            break
+    return torch.stack([alpha, beta])
+""",
+    ),
     # --- 4.1 coverage
     wrong(
         "q4_1",
@@ -942,6 +1071,15 @@ def coverage(mean, variance, t, level):
     bound = NormalDist().inv_cdf(0.5 + level / 2) ** 2
     scores = ((t - mean) ** 2 / variance).tolist()
     return sum(score <= bound for score in scores) / len(scores)
+""",
+    ),
+    wrong(
+        "q4_1",
+        "the number inside, not the share",
+        """
+def coverage(mean, variance, t, level):
+    z = torch.special.ndtri(torch.tensor((1 + level) / 2))
+    return ((t - mean).abs() <= z * variance.sqrt()).sum()
 """,
     ),
 ]
