@@ -16,6 +16,7 @@ from ..sandbox import forkserver, kernel
 from ..sandbox.bubblewrap import HOME, python_paths
 from ..sandbox.levels import Level, scope
 from ..sandbox.limits import Limits
+from ..sandbox.remove import remove
 
 
 class Lost(Exception):
@@ -86,17 +87,17 @@ class Workshop:
         bundle = Path(self.folder, "bundle.zip")
         bundle.write_bytes(self.bundle.to_bytes())
         env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-        cache = {"MPLCONFIGDIR": f"{self.folder}/matplotlib", "HOME": HOME}
+        cache = {"MPLCONFIGDIR": f"{self.folder}/matplotlib", "HOME": HOME}  # not a name that tells whose course it is
         mpl = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "coursekit" / "matplotlib"
         with contextlib.suppress(OSError):
-            mpl.mkdir(parents=True, exist_ok=True)
-            cache["MPLCONFIGDIR"] = str(mpl)  # the list of fonts is made once for all runs
+            shutil.copytree(mpl, cache["MPLCONFIGDIR"])  # the list of fonts is made once for all runs
         modules = {"modules": list(self.bundle.modules)}
         nursery = f"{self.folder}/kernels"
         prefix = []
         if self.level.name == "A":
             memory = self.capacity * (self.limits.memory_mb + 3 * self.limits.disk_mb) + 1024
             prefix = scope(memory, self.capacity * self.limits.processes + 64)
+            prefix += ["env", "-u", "XDG_RUNTIME_DIR", "-u", "DBUS_SESSION_BUS_ADDRESS"]  # systemd-run needs them
         kernel_env = {**kernel.environment(HOME), **cache, "PATH": os.environ.get("PATH", "/usr/bin:/bin")}
         kernel_env |= {k: v for k, v in os.environ.items() if k in ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")}
         self.servers.append(
@@ -108,6 +109,7 @@ class Workshop:
             "bundle": str(bundle),
             "limits": self.limits.to_dict(),
             "level": self.level.name,
+            "label": self.level.label,
             "nursery": nursery,
             "folder": self.folder,
             "readable": python_paths(),
@@ -122,6 +124,8 @@ class Workshop:
                 server.wait_ready()
             except RuntimeError as error:
                 raise CourseError(f"{error}; what it said is above") from None
+        with contextlib.suppress(OSError):
+            shutil.copytree(cache["MPLCONFIGDIR"], mpl, dirs_exist_ok=True)
 
     def submit(self, task: dict, key: str = "") -> Job:
         """Begin to grade a submission."""
@@ -157,7 +161,7 @@ class Workshop:
     def __exit__(self, *_) -> None:
         for server in reversed(self.servers):
             server.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove(self.folder)
 
 
 def _remove_dead_folders() -> None:
@@ -170,4 +174,4 @@ def _remove_dead_folders() -> None:
             try:
                 forkserver.connect(str(folder / "engines")).close()
             except (ConnectionRefusedError, FileNotFoundError):
-                shutil.rmtree(folder, ignore_errors=True)
+                remove(folder)

@@ -7,11 +7,9 @@ scratch course with a copy of the gradebook that knows no student but this one.
 """
 
 import base64
-import contextlib
 import os
 import platform
 import resource
-import shutil
 import socket
 import tempfile
 import time
@@ -30,6 +28,7 @@ from ..labs.bundle import STUDENT, Bundle, scratch_course, start
 from ..sandbox import forkserver
 from ..sandbox.limits import Limits
 from ..sandbox.provisioner import BoxProvisioner, Plan
+from ..sandbox.remove import remove
 from .execute import BoxExecute
 
 CLIENT_MEMORY_MB = 2048  # of this process, which must survive whatever a kernel sends it
@@ -55,7 +54,7 @@ def prepare(settings: dict) -> None:
 
 def finish() -> None:
     """Remove the scratch folder of the run, also when the runner was killed and cannot."""
-    _remove(State.settings["folder"])
+    remove(State.settings["folder"])
 
 
 def work(connection: socket.socket) -> None:
@@ -73,7 +72,7 @@ def work(connection: socket.socket) -> None:
     except Exception as error:
         result = failure(f"the grader failed: {type(error).__name__}: {error}", ours=True)
     finally:
-        _remove(folder)
+        remove(folder)
     forkserver.send(connection, result)
 
 
@@ -82,7 +81,7 @@ def grade(task: dict, folder: str) -> dict:
     bundle, settings = State.bundle, State.settings
     limits = Limits(**{**settings["limits"], **task.get("limits", {})})
     began = time.monotonic()
-    basis = {"level": settings["level"], "host": platform.node(), "wall_s": 0.0}
+    basis = {"level": settings["label"], "host": platform.node(), "wall_s": 0.0}
     try:
         notebook, notes = repair(read_notebook(base64.b64decode(task["notebook"])), bundle, max_cells=limits.cells)
     except Rejected as rejected:
@@ -181,15 +180,3 @@ def _scores(folder: str, lab: str) -> tuple[dict[str, dict], dict[str, str | Non
         notebook = gradebook.find_submission_notebook(lab, lab, STUDENT)
         grades = {g.name: {"points": g.max_score, "auto": g.auto_score} for g in notebook.grades}
         return grades, {c.name: c.auto_comment for c in notebook.comments}
-
-
-def _remove(folder: str) -> None:
-    """Remove a scratch folder, also what was left without permissions in it."""
-
-    def again(function, path, _):
-        with contextlib.suppress(OSError):
-            os.chmod(os.path.dirname(path), 0o700)
-            os.chmod(path, 0o700)
-            function(path)
-
-    shutil.rmtree(folder, onerror=again)

@@ -8,18 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HOME = "/home/student"
-SOCKETS = "/run/kernel"
 SYSTEM = ("/usr", "/etc/ld.so.cache", "/etc/fonts", "/etc/localtime", "/etc/alternatives")
+SHARED_BY_ALL = ("/proc/keys", "/proc/key-users")  # no namespace holds them
 MERGED = ("/bin", "/lib", "/lib64", "/lib32", "/sbin")
 
 
 @dataclass(frozen=True)
 class Box:
-    """What a box is made of: what can be read in it, what must not be seen, and where its sockets are outside."""
+    """What a box is made of: what can be read in it, and what must not be seen. Nothing of the host can be written."""
 
     readable: tuple[str, ...]
     hidden: tuple[str, ...]
-    sockets: str
     disk_mb: int
 
 
@@ -42,7 +41,7 @@ def bubblewrap(box: Box, info_fd: int) -> list[str]:
     # first: this Python may itself live below /home or /tmp, and is then put into them
     command += [*_tmpfs("/home", box.disk_mb), *_tmpfs("/tmp", 64)]
     # bubblewrap makes missing parents for their owner alone; as root the kernel is somebody else
-    parents = {str(p) for path in (*SYSTEM, *box.readable, SOCKETS) for p in Path(path).parents}
+    parents = {str(p) for path in (*SYSTEM, *box.readable) for p in Path(path).parents}
     for path in sorted(parents - {"/"}):
         command += ["--dir", path]
     for path in SYSTEM:
@@ -61,7 +60,9 @@ def bubblewrap(box: Box, info_fd: int) -> list[str]:
                 command += ["--ro-bind", shown, shown] if _inside(shown, path) and shown != path else []
             command += ["--remount-ro", path]
     command += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev", *_tmpfs("/dev/shm", 64)]
-    command += ["--bind", box.sockets, SOCKETS, "--remount-ro", "/"]
+    for path in SHARED_BY_ALL:
+        command += ["--ro-bind", "/dev/null", path] if os.path.exists(path) else []
+    command += ["--remount-ro", "/"]
     return [*command, "--chdir", "/", "--info-fd", str(info_fd), "/bin/cat"]
 
 

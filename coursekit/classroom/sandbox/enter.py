@@ -5,15 +5,20 @@ namespaces of a box instead. Nothing a student wrote has run before `drop_privil
 """
 
 import ctypes
+import errno
 import fcntl
 import os
 import resource
+import sys
 from pathlib import Path
+
+from . import seccomp
 
 CLONE = {"mnt": 0x20000, "uts": 0x4000000, "ipc": 0x8000000, "user": 0x10000000, "pid": 0x20000000, "net": 0x40000000}
 NS_GET_USERNS = 0xB701
 PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 4, 24, 38, 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
+KEYCTL_JOIN_SESSION_KEYRING = 1
 CAPABILITY_VERSION_3 = 0x20080522
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -47,8 +52,27 @@ def enter(pid: int) -> None:
         os.close(fd)
 
 
+def forget_origin() -> None:
+    """Blank the command line and the environment that this process was started with, which /proc shows for ever."""
+    os.environ.clear()
+    sys.orig_argv[:] = sys.argv[:] = ["python"]
+    if sys.platform != "linux":
+        return
+    fields = Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()
+    arguments, arguments_end, variables, variables_end = (int(field) for field in fields[45:49])
+    for start, end in ((arguments, arguments_end), (variables, variables_end)):
+        if 0 < start < end:
+            ctypes.memset(start, 0, end - start)
+    if arguments_end - arguments > 6:
+        ctypes.memmove(arguments, b"python", 6)
+
+
 def drop_privileges(uid: int | None) -> None:
-    """Become user `uid` (None: stay who we are), without capabilities and without a way to get any back."""
+    """Become user `uid` (None: stay who we are), without capabilities and without a way to get any back.
+
+    Keys of the host are left behind with a session keyring of its own, and where there is one, the filter on system
+    calls is in force from here on.
+    """
     last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
     for capability in range(last + 1):
         _libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)  # fails where there was none to drop: as good
@@ -65,6 +89,13 @@ def drop_privileges(uid: int | None) -> None:
     held = [line.split()[1] for line in status if line.startswith(("CapPrm", "CapEff", "CapBnd"))]
     if any(int(value, 16) for value in held) or (uid is not None and os.getuid() != uid):
         raise PermissionError(f"privileges are left after dropping them: {held}")
+    if seccomp.machine() in seccomp.ARCHITECTURES:
+        column = seccomp.ARCHITECTURES[seccomp.machine()][0]
+        keyctl = seccomp.REFUSED["keys that outlive the box"]["keyctl"][column]
+        if _libc.syscall(keyctl, KEYCTL_JOIN_SESSION_KEYRING, None) < 0 and ctypes.get_errno() != errno.ENOSYS:
+            _check(-1, "joining a session keyring of its own")
+    if not seccomp.unavailable():
+        seccomp.apply()
 
 
 def set_limits(limits: dict) -> None:
@@ -83,3 +114,5 @@ def set_limits(limits: dict) -> None:
     cap(resource.RLIMIT_NOFILE, limits["open_files"])
     cap(resource.RLIMIT_FSIZE, limits["disk_mb"] * mb)
     cap(resource.RLIMIT_CORE, 0)
+    if hasattr(resource, "RLIMIT_MSGQUEUE"):
+        cap(resource.RLIMIT_MSGQUEUE, 0)

@@ -5,6 +5,7 @@ fork of it, so nothing of one student reaches the next.
 """
 
 import contextlib
+import fcntl
 import gc
 import importlib
 import json
@@ -14,12 +15,14 @@ import select
 import signal
 import socket
 import sys
+import tempfile
 from pathlib import Path
 
 from . import enter
-from .bubblewrap import HOME, SOCKETS
+from .bubblewrap import HOME
 from .forkserver import receive, send
 
+PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
 NEEDED = ("ipykernel.kernelapp", "ipykernel.ipkernel", "IPython.core.completer")
 
 
@@ -48,7 +51,8 @@ def environment(home: str) -> dict[str, str]:
 
 def start(connection: socket.socket) -> None:
     """Enter the box that the request names, leave a kernel in it, and report how the kernel ended."""
-    request, _ = receive(connection)
+    request, listeners = receive(connection, max_fds=len(PORTS))
+    enter.forget_origin()
     files = _read_files(Path(request["files"]))
     if request["box_pid"] is not None:
         enter.enter(request["box_pid"])
@@ -64,7 +68,7 @@ def start(connection: socket.socket) -> None:
     kernel = os.fork()
     if kernel == 0:
         connection.close()
-        _become_kernel(home, SOCKETS if boxed else request["sockets"], request["connection"])
+        _become_kernel(home, listeners, request["connection"])
     _watch(kernel, connection)
 
 
@@ -91,12 +95,12 @@ def _fill_home(home: str, files: dict[str, bytes], uid: int | None, *, mode: int
     os.chdir(home)
 
 
-def _become_kernel(home: str, sockets: str, connection_info: dict) -> None:
+def _become_kernel(home: str, listeners: list[int], connection_info: dict) -> None:
     """Turn this process into an IPython kernel; does not return."""
     try:
         os.setsid()
         os.dup2(1, 2)  # not to the terminal of whoever grades
-        os.closerange(3, 4096)
+        _keep_only(listeners)
         if home == HOME:
             enter.set_dumpable(True)
         os.environ.clear()
@@ -104,14 +108,14 @@ def _become_kernel(home: str, sockets: str, connection_info: dict) -> None:
         random.seed()
         if "numpy" in sys.modules:
             sys.modules["numpy"].random.seed()  # a fork would repeat the parent's unseeded state
-        file = Path(home, ".kernel.json")
-        file.write_text(json.dumps({**connection_info, "ip": f"{sockets}/k"}))
+        number, name = tempfile.mkstemp(dir="/tmp" if home == HOME else home)
+        file = Path(name)
+        with open(number, "w") as text:
+            json.dump({**connection_info, "ip": "k"}, text)
         sys.argv = ["ipykernel_launcher", "-f", str(file)]
         sys.path.append(home)  # last: a numpy.py beside the notebook is nobody's numpy
-        from ipykernel.kernelapp import IPKernelApp
-
         options = ["--HistoryManager.hist_file=:memory:", "--InteractiveShellApp.ignore_cwd=True"]
-        app = IPKernelApp.instance()
+        app = _app(dict(zip((connection_info[port] for port in PORTS), range(3, 3 + len(PORTS)), strict=True)))
         app.initialize(["-f", str(file), *options])
         backend = sys.modules.get("matplotlib_inline.backend_inline")
         if backend is not None:  # imported before there was a shell to show figures
@@ -120,6 +124,39 @@ def _become_kernel(home: str, sockets: str, connection_info: dict) -> None:
         app.start()
     finally:
         os._exit(1)
+
+
+def _keep_only(listeners: list[int]) -> None:
+    """Close every descriptor but the standard three and the listening sockets, which become 3, 4, ..."""
+    aside = [fcntl.fcntl(fd, fcntl.F_DUPFD, 64) for fd in listeners]
+    os.closerange(3, 64)
+    for number, fd in enumerate(aside, start=3):
+        os.dup2(fd, number, inheritable=False)
+    os.closerange(3 + len(listeners), 4096)
+
+
+def _app(sockets: dict[int, int]):
+    """An IPython kernel that listens on sockets it was given, by port: it needs no folder to make any in."""
+    import zmq
+    from ipykernel import heartbeat, kernelapp
+
+    class Heartbeat(heartbeat.Heartbeat):
+        def _try_bind_socket(self):
+            self.socket.setsockopt(zmq.USE_FD, sockets[self.port])
+            return super()._try_bind_socket()
+
+    class Kernel(kernelapp.IPKernelApp):
+        def _try_bind_socket(self, s, port):
+            s.setsockopt(zmq.USE_FD, sockets[port])
+            return super()._try_bind_socket(s, port)
+
+        def init_control(self, context):
+            super().init_control(context)
+            # for a debugger; it would look for its own shell socket by a name that the box does not have
+            self.debug_shell_socket.disconnect(self.shell_socket.getsockopt(zmq.LAST_ENDPOINT))
+
+    kernelapp.Heartbeat = Heartbeat
+    return Kernel.instance()
 
 
 def _watch(kernel: int, connection: socket.socket) -> None:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 
+from . import seccomp
 from .bubblewrap import Box, python_paths
 
 MEANING = {
@@ -27,11 +28,17 @@ class Level:
 
     name: str
     tried: tuple[str, ...]
+    gaps: tuple[str, ...] = ()  # what a box of this level lacks on this machine
 
     @property
     def sandboxed(self) -> bool:
         """Whether what runs in the box is shut off from the rest of the machine."""
         return self.name != "D"
+
+    @property
+    def label(self) -> str:
+        """The level as it stands in the record of each submission: with what it lacks."""
+        return "; ".join((self.name, *self.gaps))
 
 
 def probe() -> Level:
@@ -43,9 +50,12 @@ def probe() -> Level:
     tried.append(f"bubblewrap: {why}")
     if not works:
         return Level("D", tuple(tried))
+    missing = seccomp.unavailable()
+    tried.append(f"filter on system calls: {missing or 'works'}")
+    gaps = (f"no filter on system calls ({missing})",) if missing else ()
     works, why = _try_systemd()
     tried.append(f"cgroup by systemd-run: {why}")
-    return Level("A" if works else "B", tuple(tried))
+    return Level("A" if works else "B", tuple(tried), gaps)
 
 
 def scope(memory_mb: int, tasks: int) -> list[str]:
@@ -57,19 +67,25 @@ def scope(memory_mb: int, tasks: int) -> list[str]:
 def _try_systemd() -> tuple[bool, str]:
     if not shutil.which("systemd-run"):
         return False, "there is no systemd-run"
+    fill = "import mmap; m = mmap.mmap(-1, {0} << 20); [m.write(b'x' * (1 << 20)) for _ in range({0})]"
     try:
         done = subprocess.run([*scope(64, 32), "true"], capture_output=True, text=True, timeout=10)
+        if done.returncode:
+            return False, _last_line(done.stderr)
+        command = [*scope(64, 32), sys.executable, "-c", fill.format(256)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
     except subprocess.TimeoutExpired:
-        return False, "no answer within 10 s"
-    return done.returncode == 0, "works" if done.returncode == 0 else _last_line(done.stderr)
+        return False, "no answer in time"
+    return done.returncode != 0, "works" if done.returncode else "its limit on memory does not hold shared memory"
 
 
 # Run inside the box: what it can see of the outside, as JSON.
 LOOK = """
-import json, os, socket
+import ctypes, json, os, socket
 from coursekit.classroom.sandbox import enter
 seen = {"uid": os.getuid(), "pids": sum(p.isdigit() for p in os.listdir("/proc")), "nets": os.listdir("/sys/class/net")
         if os.path.isdir("/sys/class/net") else [], "home": os.listdir("/home"), "secret": os.path.exists(SECRET)}
+seen["nested"] = ctypes.CDLL(None).unshare(0x10000000) == 0
 try:
     open("/usr/written-by-a-box", "w"); seen["wrote"] = True
 except OSError:
@@ -103,7 +119,7 @@ def _try_bubblewrap() -> tuple[bool, str]:
         try:
             from .provisioner import open_box, unprivileged_user
 
-            box = open_box(Box(python_paths(), (), folder, 8))
+            box = open_box(Box(python_paths(), (), 8))
             user = unprivileged_user(0)
             done = subprocess.run(
                 [sys.executable, "-c", code, str(box.pid), "" if user is None else str(user)],
@@ -117,7 +133,10 @@ def _try_bubblewrap() -> tuple[bool, str]:
     if done.returncode:
         return False, f"a process could not enter the box: {_last_line(done.stderr)}"
     seen = json.loads(done.stdout)
-    bad = [f"{k} is {seen[k]!r}" for k, good in (("secret", False), ("wrote", False)) if seen[k] != good]
+    bad = [
+        f"{k} is {seen[k]!r}" for k, good in (("secret", False), ("wrote", False), ("nested", False)) if seen[k] != good
+    ]
+    bad += ["a process can make a user namespace"] if seen["nested"] and not seccomp.unavailable() else []
     bad += ["the network is open"] if seen["network"] == "open" else []
     bad += ["the box runs as root"] if seen["uid"] == 0 else []
     bad += [f"{seen['pids']} processes can be seen"] if seen["pids"] > 6 else []

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +21,7 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from . import forkserver
 from .bubblewrap import Box, bubblewrap
+from .kernel import PORTS
 
 NAME = "coursekit-box"
 FIRST_UID = 61184  # the range systemd reserves for users that live as long as a process
@@ -43,10 +46,22 @@ class OpenBox(NamedTuple):
 def open_box(box: Box) -> OpenBox:
     """Build a box with bubblewrap; RuntimeError with bubblewrap's words if it cannot."""
     read, write = os.pipe()
-    process = subprocess.Popen(
-        bubblewrap(box, write), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[write]
-    )
-    os.close(write)
+    said, saying = os.pipe()
+    _, *options, holder = bubblewrap(box, write)
+    # the first process of a box is bubblewrap itself: neither its command line nor its environment tells of the host
+    command = [shutil.which("bwrap") or "bwrap", "--args", str(said), "--", holder]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    try:
+        process = subprocess.Popen(command, **pipes, pass_fds=[write, said], env={}, cwd="/")
+    except BaseException:
+        os.close(read)
+        os.close(saying)
+        raise
+    finally:
+        os.close(write)
+        os.close(said)
+    with contextlib.suppress(BrokenPipeError), open(saying, "wb") as words:
+        words.write(b"".join(os.fsencode(option) + b"\0" for option in options))
     with open(read, "rb") as info:
         text = info.read()  # ends when bubblewrap has closed its side
     with contextlib.suppress(OSError):
@@ -95,17 +110,15 @@ class BoxProvisioner(LocalProvisioner):
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> dict:
         plan = self.plan
-        sockets = os.path.dirname(self.connection_info["ip"])
         user = unprivileged_user(plan.slot)
         if plan.level != "D":
-            self.box = open_box(Box(plan.readable, plan.hidden, sockets, plan.limits["disk_mb"]))
-            if user is not None:
-                os.chown(sockets, user, user)
+            self.box = open_box(Box(plan.readable, plan.hidden, plan.limits["disk_mb"]))
         home = tempfile.mkdtemp(prefix="home-", dir=plan.folder) if plan.level == "D" else None
         key = self.connection_info["key"]
         info = {**self.connection_info, "key": key.decode() if isinstance(key, bytes) else key}
         self.connection = forkserver.connect(plan.nursery)
         limits = {**plan.limits, "processes": plan.limits["processes"] + processes_counted_in()}
+        listeners = [listen(f"{info['ip']}-{info[port]}") for port in PORTS]
         forkserver.send(
             self.connection,
             {
@@ -113,11 +126,13 @@ class BoxProvisioner(LocalProvisioner):
                 "files": str(kwargs.get("cwd") or plan.folder),
                 "home": home,
                 "uid": user if self.box else None,
-                "sockets": sockets,
                 "limits": limits,
                 "connection": info,
             },
+            fds=tuple(listener.fileno() for listener in listeners),
         )
+        for listener in listeners:
+            listener.close()
         try:
             answer, fds = forkserver.receive(self.connection, max_fds=1)
         except forkserver.Closed:
@@ -185,6 +200,14 @@ class BoxKernelManager(AsyncKernelManager):
         self._kernel_spec = KernelSpec(argv=argv, display_name="Python 3", language="python", metadata=boxed)
         factory = KernelProvisionerFactory.instance()
         factory.provisioners[NAME] = EntryPoint(NAME, f"{__name__}:BoxProvisioner", factory.GROUP_NAME)
+
+
+def listen(path: str) -> socket.socket:
+    """A socket that listens at `path`; the kernel gets it as a descriptor, and never sees the folder it is in."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    listener.bind(path)
+    listener.listen(16)
+    return listener
 
 
 def host_pid(handle: int) -> int | None:
