@@ -6,11 +6,13 @@ Dropout is always a module, so that evaluation mode switches it off and MC Dropo
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+
+from coursekit._frozen import evaluation_mode
+
+__all__ = ["ACTIVATIONS", "MLP", "LeNet", "evaluation_mode", "features_and_outputs"]
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU, "softplus": nn.Softplus}
 
@@ -106,25 +108,6 @@ class LeNet(_BodyAndHead):
             nn.Dropout(dropout[1]),
         )
         super().__init__(OrderedDict(body=body, head=nn.Linear(100, classes)))
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[nn.Module]:
-    """The model in evaluation mode; afterwards each of its modules is in the mode it was in.
-
-    >>> net = nn.Sequential(nn.Dropout(), nn.Linear(1, 1).eval())
-    >>> with evaluation_mode(net):
-    ...     net[0].training
-    False
-    >>> net[0].training, net[1].training
-    (True, False)
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        yield model.eval()
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def features_and_outputs(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@ r"""Monte Carlo dropout: predictions of a network trained with dropout, with the
 import torch
 from torch import Tensor, nn
 
+from coursekit._frozen import evaluation_mode
 from coursekit.bayes._likelihood import (
     LIKELIHOODS,
     Likelihood,
@@ -14,8 +15,7 @@ from coursekit.bayes._likelihood import (
     predictive_of,
 )
 from coursekit.bayes._memory import activation_bytes, chunks
-from coursekit.bayes._shadow import shadow
-from coursekit.bayes.dropout_plan import Source, put_masks, runs
+from coursekit.bayes.dropout_plan import Passes, stochastic_modules
 from coursekit.predictive import CategoricalPredictive, NormalPredictive
 
 
@@ -25,11 +25,9 @@ class MCDropout:
     .. math:: p(y \mid x) \approx \frac1S \sum_{s=1}^S p\big(y \mid f(x; w \odot m_s)\big), \qquad
         m_s \text{ a fresh dropout mask}
 
-    Every dropout module is on (``Dropout``, ``Dropout1d/2d/3d``, ``AlphaDropout``, ``FeatureAlphaDropout``; also
-    calls of ``torch.nn.functional.dropout`` and its kin, where the forward pass can be traced), everything else works
-    in evaluation mode. The model keeps its mode, whatever happens: a second skeleton on the same parameters is run.
-    Each input has a mask of its own in each pass, as in training. Dropout inside ``nn.MultiheadAttention`` or
-    ``nn.LSTM`` is no module of its own and stays off.
+    Every dropout that a forward pass runs in training mode is on: modules, calls of ``torch.nn.functional.dropout``
+    and its kin, the dropout inside ``nn.MultiheadAttention`` and ``nn.LSTM``. Everything else works in evaluation mode.
+    The model keeps its modes, whatever happens. Each input has a mask of its own in each pass, as in training.
 
     Args:
         model: a network with dropout; later training of it is seen.
@@ -37,7 +35,7 @@ class MCDropout:
             deviation ``noise_std``) or "heteroscedastic" ((N, 2): mean and log variance).
 
     Raises:
-        ValueError: no dropout, or all of its probabilities 0.
+        ValueError: no dropout, or all of its probabilities 0; masks that the network makes by itself.
 
     Source: Gal and Ghahramani, Dropout as a Bayesian approximation (2016).
 
@@ -60,7 +58,7 @@ class MCDropout:
     ) -> CategoricalPredictive | NormalPredictive:
         """The predictive of ``samples`` passes at x (N, ...).
 
-        What no dropout influences is computed once: the layers before the first one, and branches beside it.
+        What comes before the first dropout is computed once.
         Memory: outputs (S, N, K), and the activations of one chunk of the inputs.
 
         Raises:
@@ -68,23 +66,24 @@ class MCDropout:
         """
         check_count("samples", samples)
         check_input(self.model, x)
-        source = Source(generator)
-        model = put_masks(shadow(self.model), source)
-        with torch.no_grad():
-            each = 2 * activation_bytes(shadow(self.model), x[:1])
+        model, passes = self.model, Passes(generator)
+        training = stochastic_modules(model, x[:1])
+        with torch.no_grad(), evaluation_mode(model):
+            each = 2 * activation_bytes(model, x[:1])
+        with torch.no_grad(), evaluation_mode(model, training=training):
             results = None
             for rows in chunks(x, each):
                 part = x[rows]
-                for s, output in enumerate(runs(model, part, samples, source)):
+                for s, output in enumerate(passes.run(model, part, samples)):
                     output = as_columns(output, len(part), self.likelihood)
                     if results is None:
-                        self._check_masks(source)
+                        self._check_masks(passes)
                         results = output.new_empty(samples, len(x), output.shape[1])
                     results[s, rows] = output
         return predictive_of(results, self.likelihood, self.noise_std)
 
-    def _check_masks(self, source: Source) -> None:
-        if source.calls == 0:
+    def _check_masks(self, passes: Passes) -> None:
+        if passes.calls == 0:
             raise ValueError(
                 "the model has no active dropout: MC Dropout needs dropout modules with p > 0 that forward calls; "
                 "write nn.Dropout rather than a private mask"

@@ -1,195 +1,291 @@
-"""How MC Dropout runs a network: masks of our own, and everything that no dropout touches only once.
+"""How MC Dropout runs a network: dropout by what a forward pass does, and what comes before it only once.
 
-The network is traced into a graph of operations. A node is random if a dropout stands among its ancestors; all other
-nodes have one value for all samples and are computed once. A network that cannot be traced (control flow that
-depends on the data) runs as a whole for each sample: the same result, later.
+The functions of torch themselves are intercepted while the network runs, so it does not matter who calls them: a
+module, a forward pass, a layer in a list. A pass in training mode on one input shows which modules call them; those
+alone are in training mode afterwards. Up to the first mask all passes do the same: the results of the first are kept.
 """
 
+import inspect
 import math
-import operator
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.overrides import TorchFunctionMode
 
-from coursekit.device import draw_device
+from coursekit._frozen import evaluation_mode
+from coursekit.device import draw_device, seeded
 
-# (name of the functional form, one mask entry for a whole channel, alpha dropout)
-_KINDS: dict[type[nn.Module], tuple[Callable, bool, bool]] = {
-    nn.Dropout: (F.dropout, False, False),
-    nn.Dropout1d: (F.dropout1d, True, False),
-    nn.Dropout2d: (F.dropout2d, True, False),
-    nn.Dropout3d: (F.dropout3d, True, False),
-    nn.AlphaDropout: (F.alpha_dropout, False, True),
-    nn.FeatureAlphaDropout: (F.feature_alpha_dropout, True, True),
+# function -> (axes of the mask: None for all of x, else how many leading ones; alpha dropout)
+_KINDS: dict[Callable, tuple[int | None, bool]] = {
+    F.dropout: (None, False),
+    F.dropout1d: (2, False),
+    F.dropout2d: (2, False),
+    F.dropout3d: (2, False),
+    F.alpha_dropout: (None, True),
+    F.feature_alpha_dropout: (2, True),
+    torch.dropout: (None, False),
+    torch.dropout_: (None, False),
+    torch.feature_dropout: (2, False),
+    torch.feature_dropout_: (2, False),
+    torch.alpha_dropout: (None, True),
+    torch.alpha_dropout_: (None, True),
+    torch.feature_alpha_dropout: (2, True),
+    torch.feature_alpha_dropout_: (2, True),
 }
-_FUNCTIONS = {function: kind for kind, (function, _, _) in _KINDS.items()}
+_RECURRENT = {torch._VF.lstm, torch._VF.gru, torch._VF.rnn_tanh, torch._VF.rnn_relu}
+_UNIFORM = {"rand", "rand_like", "bernoulli", "bernoulli_", "uniform_"}  # what private masks are made of
 _ALPHA = -1.7580993408473766  # the value that SELU takes at minus infinity
 
 
-class Mask(nn.Module):
-    """Dropout that is always on and draws from its ``source``; the same laws as the modules of torch."""
+def mask(function: Callable, x: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
+    """One draw of a dropout function that is on, from ``generator``: the law of torch."""
+    axes, alpha = _KINDS[function]
+    if axes is None:
+        shape = x.shape
+    else:  # one entry a channel; an input without batch axis, as torch reads it, has its channels first
+        axes -= (function is F.dropout1d and x.ndim == 2) or (function is F.dropout3d and x.ndim == 4)
+        shape = (*x.shape[:axes], *(1,) * (x.ndim - axes))
+    place = draw_device(x, generator)
+    keep = torch.rand(shape, generator=generator, dtype=x.dtype, device=place).to(x.device).ge_(p)
+    if not alpha:
+        return keep.mul_(1 / (1 - p) if p < 1 else 0.0) * x
+    # Dropped entries become _ALPHA; then an affine map restores mean 0 and variance 1 of standardised inputs.
+    scale = 1 / math.sqrt((1 - p) * (1 + p * _ALPHA**2)) if p < 1 else 0.0
+    return scale * (x * keep + _ALPHA * (1 - keep)) - scale * _ALPHA * p
 
-    def __init__(self, kind: type[nn.Module], p: float, source: "Source"):
+
+def probability(function: Callable, args: tuple, kwargs: dict) -> float | None:
+    """The probability of dropout of this call, 0 if it is off; ``None`` if the function has no dropout."""
+    if function in _KINDS or function is torch.native_dropout:
+        p = kwargs.get("p", args[1] if len(args) > 1 else 0.5)
+        flag = "training" if "training" in kwargs else "train"
+        by_default = function is F.dropout or function in (F.dropout1d, F.dropout2d, F.dropout3d)
+        on = kwargs.get(flag, args[2] if len(args) > 2 else by_default)
+        return float(p) if on or (function is torch.native_dropout and on is None) else 0.0
+    if function is F.scaled_dot_product_attention:
+        return float(kwargs.get("dropout_p", args[4] if len(args) > 4 else 0.0))
+    if function is F.multi_head_attention_forward:
+        values = inspect.signature(function).bind(*args, **kwargs).arguments
+        return float(values["dropout_p"]) if values.get("training", True) else 0.0
+    if function in _RECURRENT:  # (x, hx, weights, ...), or (x, batch sizes, hx, weights, ...) of a packed sequence
+        layers, p, on = args[4:7] if isinstance(args[3], bool) else args[5:8]
+        return float(p) if on and layers > 1 else 0.0
+    return None
+
+
+class _Watch(TorchFunctionMode):
+    """Which modules call a dropout that is on, and which draw masks of their own."""
+
+    def __init__(self):
         super().__init__()
-        self.kind = kind
-        self.p = p
-        self.source = source
+        self.stack: list[nn.Module] = []
+        self.seen: dict[int, nn.Module] = {}
+        self.callers: dict[int, nn.Module] = {}
+        self.private: dict[int, nn.Module] = {}
 
-    def forward(self, x: Tensor) -> Tensor:
-        self.source.calls += 1
-        _, channels, alpha = _KINDS[self.kind]
-        shape = _mask_shape(self.kind, x) if channels else x.shape
-        place = draw_device(x, self.source.generator)
-        mask = torch.rand(shape, generator=self.source.generator, dtype=x.dtype, device=place).to(x.device).ge_(self.p)
-        if not alpha:
-            return mask.mul_(1 / (1 - self.p) if self.p < 1 else 0.0) * x
-        # Dropped entries become _ALPHA; then an affine map restores mean 0 and variance 1 of standardised inputs.
-        scale = 1 / math.sqrt((1 - self.p) * (1 + self.p * _ALPHA**2)) if self.p < 1 else 0.0
-        return scale * (x * mask + _ALPHA * (1 - mask)) - scale * _ALPHA * self.p
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if self.stack:
+            caller = self.stack[-1]
+            if probability(function, args, kwargs):
+                self.callers[id(caller)] = caller
+            if getattr(function, "__name__", "") in _UNIFORM:
+                self.private[id(caller)] = caller
+        return function(*args, **_frozen_norm(function, kwargs))
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        def enter(module: nn.Module, args: object) -> None:
+            self.stack.append(module)
+            self.seen[id(module)] = module
+
+        def leave(module: nn.Module, args: object, output: object) -> None:
+            self.stack.pop()
+
+        hooks = [register_module_forward_pre_hook(enter), register_module_forward_hook(leave, always_call=True)]
+        try:
+            with self:
+                yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
 
-class Source:
-    """Where the masks of one prediction come from, and how many were drawn."""
+def stochastic_modules(model: nn.Module, x: Tensor) -> Callable[[nn.Module], bool]:
+    """Which modules must be in training mode for the dropout of a network to be on: those that call it.
+
+    Args:
+        x: (1, ...) one input, for a pass in training mode and one in evaluation mode.
+
+    Raises:
+        ValueError: the network does not run in training mode, or has masks of its own making.
+    """
+    usual, trained = _Watch(), _Watch()
+    with torch.no_grad(), seeded(0, x.device):
+        with evaluation_mode(model), usual.watching():
+            model(x)
+        buffers = [(b, b.clone()) for b in model.buffers()]  # a layer may count or average in training mode
+        try:
+            with evaluation_mode(model, training=_trains), trained.watching():
+                model(x)
+        except Exception as error:
+            raise ValueError(
+                f"the model does not run in training mode on inputs alone ({error}): which of its dropout is on cannot "
+                "be seen"
+            ) from error
+        finally:
+            for buffer, value in buffers:
+                buffer.copy_(value)
+    private = [m for i, m in trained.private.items() if i not in usual.private]
+    if private:
+        raise ValueError(
+            f"{type(private[0]).__name__} draws masks of its own in training mode, which MC Dropout cannot switch on: "
+            "write nn.Dropout rather than a private mask"
+        )
+
+    def training(module: nn.Module) -> bool:
+        # What the one input did not reach may be reached by others.
+        return id(module) in trained.callers or (id(module) not in trained.seen and _trains(module))
+
+    return training
+
+
+def _trains(module: nn.Module) -> bool:
+    return not isinstance(module, _NormBase)
+
+
+def _frozen_norm(function: Callable, kwargs: dict) -> dict:
+    """Normalisation with running statistics uses them: a forward pass that asks for batch statistics moves them."""
+    return {**kwargs, "training": False} if function is F.batch_norm and "training" in kwargs else kwargs
+
+
+class Passes(TorchFunctionMode):
+    """Runs a network again and again on one chunk of inputs with masks from ``generator``; counts the masks.
+
+    The calls before the first mask and their results are those of the first pass, as long as the same functions meet
+    the same tensors. No change in place may reach these results later, and no other random number may have been drawn.
+    """
 
     def __init__(self, generator: torch.Generator | None):
+        super().__init__()
         self.generator = generator
         self.calls = 0
 
-
-def is_active(module: nn.Module) -> bool:
-    return isinstance(module, _DropoutNd) and module.p > 0
-
-
-def put_masks(model: nn.Module, source: Source) -> nn.Module:
-    """Replace the dropout modules of a network of our own (a shadow) by masks."""
-    if is_active(model):
-        kind = next((k for k in type(model).__mro__ if k in _KINDS), None)
-        if kind is None:
-            raise TypeError(f"{type(model).__name__} is a dropout module of an unknown kind")
-        return Mask(kind, model.p, source)
-    for name, child in model._modules.items():
-        if child is not None:
-            model._modules[name] = put_masks(child, source)
-    return model
-
-
-def runs(model: nn.Module, x: Tensor, samples: int, source: Source) -> Iterator[object]:
-    """The outputs of ``samples`` passes of a network with masks over one chunk of inputs."""
-    graph = _trace(model)
-    if graph is None:
+    def run(self, model: nn.Module, x: Tensor, samples: int) -> Iterator[object]:
+        """The outputs of ``samples`` passes of a network whose modules are in their modes."""
+        self.prefix: list[tuple[Callable, tuple, object]] = []
+        self.recording, self.place = True, None
+        self.start = _state(x)
+        replay = False
         for _ in range(samples):
-            yield model(x)
-        return
-    nodes, random = graph
-    modules = dict(model.named_modules())
-    fixed: dict[fx.Node, object] = {}
-    for node in nodes:
-        if node not in random:
-            fixed[node] = x if node.op == "placeholder" else _execute(node, fixed, model, modules, source)
-    last = nodes[-1]
-    for _ in range(samples):
-        values = dict(fixed)
-        for node in nodes:
-            if node in random:
-                protected = _protect(node, values, fixed) if _mutates(node, modules) else values
-                values[node] = _execute(node, protected, model, modules, source)
-        yield values[last]
+            self.x, self.place = x, 0 if replay else None
+            try:
+                with self:
+                    output = model(x)
+            except _Diverged:
+                self.place, replay = None, False
+                with self:
+                    output = model(x)
+            if self.recording:  # no mask at all
+                self.recording = False
+                self.versions = None
+            replay = self.versions is not None and self.versions == self._versions()
+            if not replay:
+                self.prefix, self.versions = [], None
+            yield output
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = _frozen_norm(function, kwargs or {})
+        p = probability(function, args, kwargs)
+        if p:
+            if self.recording:
+                self._cut()
+            elif self.place is not None and self.place < len(self.prefix):
+                raise _Diverged
+            self.place = None
+            self.calls += 1
+            return self._drop(function, p, args, kwargs)
+        if self.place is not None:
+            if self.place == len(self.prefix):
+                raise _Diverged
+            known, given, result = self.prefix[self.place]
+            if known is not function or not _same(given, (args, kwargs)):
+                raise _Diverged
+            self.place += 1
+            return function(*args, **kwargs) if result is _AGAIN else result
+        if not self.recording:
+            return function(*args, **kwargs)
+        version = _version(args[0]) if args else None
+        result = function(*args, **kwargs)
+        moved = version is not None and _version(args[0]) != version
+        # Sizes and flags are cheap, and some functions change the state of the process: only tensors are kept.
+        self.prefix.append((function, (args, kwargs), result if moved or _tensors(result) else _AGAIN))
+        return result
+
+    def _drop(self, function: Callable, p: float, args: tuple, kwargs: dict) -> object:
+        if function not in _KINDS:  # inside attention and recurrent layers the masks are torch's own
+            if self.generator is None:
+                return function(*args, **kwargs)
+            place = self.generator.device
+            seed = int(torch.randint(2**62, (1,), generator=self.generator, device=place))
+            with seeded(seed, self.x.device):
+                return function(*args, **kwargs)
+        x = args[0] if args else kwargs["input"]
+        result = mask(function, x, p, self.generator)
+        in_place = kwargs.get("inplace", args[3] if len(args) > 3 else False) or function.__name__.endswith("_")
+        return x.copy_(result) if in_place else result
+
+    def _cut(self) -> None:
+        self.recording = False
+        self.versions = self._versions() if _same_state(self.start, _state(self.x)) else None
+
+    def _versions(self) -> list[int | None] | None:
+        kept = [self.x, *(t for _, _, result in self.prefix for t in _tensors(result))]
+        return None if any(t.is_inference() for t in kept) else [t._version for t in kept]
 
 
-class _Tracer(fx.Tracer):
-    """Looks into every module but those of torch; ``shallow``: not into any that holds no dropout either."""
-
-    def __init__(self, shallow: bool):
-        super().__init__()
-        self.shallow = shallow
-
-    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        if isinstance(module, Mask) or (self.shallow and not _has_mask(module)):
-            return True
-        return super().is_leaf_module(module, name)
+class _Diverged(Exception):
+    """A pass does not begin as the first one did."""
 
 
-def _trace(model: nn.Module) -> tuple[list[fx.Node], set[fx.Node]] | None:
-    """The operations of the network in order and those of them that are random; None if it cannot be traced."""
-    graph = None
-    for shallow in (False, True):  # first look everywhere: a functional dropout may hide in any forward
-        try:
-            graph = _Tracer(shallow).trace(model)
-            break
-        except Exception:  # a forward that is no fixed graph fails in a way of its own
-            continue
-    if graph is None:
-        return None
-    modules = dict(model.named_modules())
-    nodes = list(graph.nodes)
-    random: set[fx.Node] = set()
-    for node in nodes:
-        if _is_random(node, modules) or any(parent in random for parent in node.all_input_nodes):
-            random.add(node)
-        elif random and _mutates(node, modules):
-            return None  # moved before the random nodes, an in-place change would come too early
-    if nodes[-1] not in random or sum(node.op == "placeholder" for node in nodes) != 1:
-        return None
-    return nodes, random
+_AGAIN = object()
 
 
-def _is_random(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
-    if node.op == "call_module":
-        return _has_mask(modules[node.target])
-    return node.op == "call_function" and node.target in _FUNCTIONS
+def _tensors(value: object) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    return [t for part in value for t in _tensors(part)] if isinstance(value, (tuple, list)) else []
 
 
-def _has_mask(module: nn.Module) -> bool:
-    return any(isinstance(m, Mask) for m in module.modules())
+def _version(value: object) -> int | None:
+    return value._version if isinstance(value, Tensor) and not value.is_inference() else None
 
 
-_INPLACE = {
-    getattr(operator, name) for name in dir(operator) if name.startswith("i") and f"__{name}__" in dir(operator)
-}
+def _same(one: object, other: object) -> bool:
+    """The same tensors in the same places, and equal values beside them."""
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        return one is other
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, (tuple, list)):
+        return len(one) == len(other) and all(_same(a, b) for a, b in zip(one, other, strict=True))
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_same(one[k], other[k]) for k in one)
+    return one is other or bool(one == other)
 
 
-def _mutates(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
-    """Whether the operation may write into one of its arguments."""
-    if node.op == "call_module":
-        return any(getattr(m, "inplace", False) for m in modules[node.target].modules())
-    if node.op == "call_method":
-        return node.target.endswith("_") and not node.target.endswith("__")
-    if node.op == "call_function":
-        name = getattr(node.target, "__name__", "")
-        flagged = bool(node.kwargs.get("inplace")) or "out" in node.kwargs
-        return (
-            node.target in _INPLACE or flagged or (name.endswith("_") and not name.endswith("__")) or name == "setitem"
-        )
-    return False
+def _state(x: Tensor) -> list[Tensor]:
+    """The states of the global generators that a pass on x may draw from."""
+    states = [torch.get_rng_state()]
+    if x.device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(x.device))
+    return states
 
 
-def _protect(node: fx.Node, values: dict, fixed: dict) -> dict:
-    """The values with copies of the fixed tensors that this operation might write into."""
-    copies = {n: values[n].clone() for n in node.all_input_nodes if n in fixed and isinstance(values[n], Tensor)}
-    return {**values, **copies} if copies else values
-
-
-def _execute(node: fx.Node, values: dict, model: nn.Module, modules: dict[str, nn.Module], source: Source) -> object:
-    args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
-    if node.op == "call_module":
-        return modules[node.target](*args, **kwargs)
-    if node.op == "call_function":
-        if node.target in _FUNCTIONS:
-            p = kwargs.get("p", args[1] if len(args) > 1 else 0.5)
-            return Mask(_FUNCTIONS[node.target], p, source)(kwargs.get("input", args[0] if args else None))
-        return node.target(*args, **kwargs)
-    if node.op == "call_method":
-        return getattr(args[0], node.target)(*args[1:], **kwargs)
-    if node.op == "get_attr":
-        return operator.attrgetter(node.target)(model)
-    return args[0]  # output
-
-
-def _mask_shape(kind: type[nn.Module], x: Tensor) -> tuple[int, ...]:
-    """One entry a channel; an input without batch axis, as torch reads it, has its channels first."""
-    unbatched = (kind is nn.Dropout1d and x.ndim == 2) or (kind is nn.Dropout3d and x.ndim == 4)
-    leading = 1 if unbatched else 2
-    return (*x.shape[:leading], *(1,) * (x.ndim - leading))
+def _same_state(one: list[Tensor], other: list[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))

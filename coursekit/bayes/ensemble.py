@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from tqdm.auto import tqdm
 
+from coursekit._frozen import evaluation_mode
 from coursekit.bayes._likelihood import (
     LIKELIHOODS,
     Likelihood,
@@ -23,7 +24,6 @@ from coursekit.bayes._likelihood import (
     predictive_of,
 )
 from coursekit.bayes._memory import activation_bytes, chunks
-from coursekit.bayes._shadow import shadow
 from coursekit.device import seeded
 from coursekit.predictive import CategoricalPredictive, NormalPredictive
 from coursekit.train import supervised, train
@@ -86,9 +86,9 @@ class Ensemble:
         with torch.no_grad():
             for model in self.models[:samples]:
                 check_input(model, x)
-                twin = shadow(model)
-                rows = chunks(x, 2 * activation_bytes(shadow(model), x[:1]))
-                outputs.append(torch.cat([as_columns(twin(x[r]), len(x[r]), self.likelihood) for r in rows]))
+                with evaluation_mode(model):
+                    rows = chunks(x, 2 * activation_bytes(model, x[:1]))
+                    outputs.append(torch.cat([as_columns(model(x[r]), len(x[r]), self.likelihood) for r in rows]))
         return predictive_of(torch.stack(outputs), self.likelihood, self.noise_std)
 
 
@@ -146,7 +146,8 @@ def train_ensemble(
     seeds = torch.randint(2**31, (members,), generator=generator, device=place).tolist()
     models = [_build(build, seed, x) for seed in seeds]
     check_input(models[0], x)
-    outputs = as_columns(shadow(models[0])(x[:1]), 1, likelihood).shape[1]
+    with torch.no_grad(), evaluation_mode(models[0]):
+        outputs = as_columns(models[0](x[:1]), 1, likelihood).shape[1]
     y = check_targets(y, x, outputs, likelihood)
     blocked = [type(m).__name__ for m in models[0].modules() if _is_blocked(m)]
     if vectorize and blocked:

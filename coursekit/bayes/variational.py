@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from coursekit._frozen import evaluation_mode
 from coursekit.bayes._likelihood import (
     LIKELIHOODS,
     Likelihood,
@@ -26,7 +27,6 @@ from coursekit.bayes._likelihood import (
     predictive_of,
 )
 from coursekit.bayes._memory import activation_bytes, chunks
-from coursekit.bayes._shadow import shadow
 from coursekit.bayes.variational_layers import (
     ESTIMATORS,
     Conv2dVariational,
@@ -258,8 +258,8 @@ class VariationalNetwork(nn.Module):
         """
         check_count("samples", samples)
         check_input(self.model, x)
-        model = shadow(self.model)
-        with torch.no_grad():
+        model = self.model
+        with torch.no_grad(), evaluation_mode(model):
             with drawing(estimator="shared", keep=True, generator=torch.Generator(x.device)):  # a probe of its own
                 each = 2 * activation_bytes(model, x[:1])
             outputs = []

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from coursekit.nets import evaluation_mode, features_and_outputs
+from coursekit._frozen import evaluation_mode
+from coursekit.nets import features_and_outputs
 from coursekit.uncertainty._checks import check_device, check_logits, describe
 
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from coursekit._frozen import evaluation_mode
 from coursekit.device import seeded
-from coursekit.nets import MLP, evaluation_mode
+from coursekit.nets import MLP
 from coursekit.predictive import CategoricalPredictive
 from coursekit.train import supervised, train
 from coursekit.uncertainty._checks import check_flags, check_labels, check_probs, check_scores

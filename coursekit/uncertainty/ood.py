@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from coursekit.nets import evaluation_mode
+from coursekit._frozen import evaluation_mode
 from coursekit.predictive import CategoricalPredictive
 from coursekit.uncertainty._checks import check_device, check_labels, check_logits
 from coursekit.uncertainty._first_convolution import FastInputGradient

@@ -1,4 +1,4 @@
-"""MC Dropout: closed-form moments, torch's own dropout, the plan against whole passes, then behaviour."""
+"""MC Dropout: closed-form moments, torch's own dropout, kept results against whole passes, then behaviour."""
 
 import math
 
@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from coursekit.bayes import dropout_plan
-from coursekit.bayes._shadow import shadow
 from coursekit.bayes.dropout import MCDropout
+from coursekit.bayes.ensemble import Ensemble
 from coursekit.nets import LeNet
 
 D = torch.float64
@@ -64,8 +64,9 @@ def test_masks_have_the_law_of_torch(kind, shape):
     """Same support, same pattern of shared entries, same mean and second moment as the module of torch."""
     p, n = 0.3, 4000
     x = randn(*shape, seed=1).abs() + 1  # positive: what is kept is the largest value
-    mask, module = dropout_plan.Mask(kind, p, dropout_plan.Source(gen(2))), kind(p).train()
-    ours = torch.stack([mask(x) for _ in range(n)])
+    model, passes, module = kind(p).train(), dropout_plan.Passes(gen(2)), kind(p).train()
+    ours = torch.stack(list(passes.run(model, x, n)))
+    assert passes.calls == n
     with torch.random.fork_rng():
         torch.manual_seed(5)
         theirs = torch.stack([module(x) for _ in range(n)])
@@ -89,21 +90,13 @@ def test_subclasses_of_the_kinds_are_found():
 # --- the plan ---------------------------------------------------------------------------------------------------
 
 
-class Counted(nn.Linear):
-    calls = 0
-
-    def forward(self, x):
-        type(self).calls += 1
-        return super().forward(x)
-
-
 class Branches(nn.Module):
     """A residual network with functional dropout, in-place changes and a branch that no dropout reaches."""
 
     def __init__(self):
         super().__init__()
         self.one, self.two = nn.Linear(4, 6, dtype=D), nn.Linear(6, 6, dtype=D)
-        self.side, self.head = Counted(4, 6, dtype=D), nn.Linear(6, 3, dtype=D)
+        self.side, self.head = nn.Linear(4, 6, dtype=D), nn.Linear(6, 3, dtype=D)
         self.drop, self.act = nn.Dropout(0.4), nn.ReLU(inplace=True)
         self.register_buffer("shift", torch.ones(6, dtype=D))
 
@@ -147,35 +140,249 @@ class DataDependent(nn.Module):
         return self.head(self.drop(self.body(x))) if x.sum() > -1e9 else x
 
 
+class Reuse(nn.Module):
+    """What comes before the first dropout is changed in place before it, and noise that is always on comes first."""
+
+    def __init__(self, noise: bool):
+        super().__init__()
+        self.body, self.head, self.noise = nn.Linear(4, 4, dtype=D), nn.Linear(4, 3, dtype=D), noise
+
+    def forward(self, x):
+        h = self.body(x)
+        h += 1
+        h[:, 0] = 2.0
+        if self.noise:
+            h = h + torch.randn_like(h)
+        return self.head(F.dropout(h, 0.4, self.training))
+
+
 @pytest.mark.parametrize(
     "model",
-    [Branches(), LateInPlace(False), LateInPlace(True), nn.Sequential(Branches(), nn.Dropout(0.1))],
-    ids=["branches", "writes into fixed", "late in place", "nested"],
+    [Branches(), LateInPlace(False), LateInPlace(True), nn.Sequential(Branches(), nn.Dropout(0.1)), Reuse(False)],
+    ids=["branches", "writes into what is kept", "late in place", "nested", "early in place"],
 )
-def test_plan_equals_whole_passes(model, monkeypatch):
+def test_kept_results_give_what_whole_passes_give(model, monkeypatch):
     x = randn(5, 4)
-    planned = MCDropout(model).predict(x, samples=6, generator=gen(1)).probs
-
-    def masked_functional(h, p=0.5, training=True, inplace=False):
-        return dropout_plan.Mask(nn.Dropout, p, source)(h)
-
-    # Whole passes: no graph, and the functional dropout replaced by hand by a mask from the same generator.
-    source = dropout_plan.Source(gen(1))
-    twin = dropout_plan.put_masks(shadow(model), source)
-    monkeypatch.setattr(F, "dropout", masked_functional)
-    with torch.no_grad():
-        whole = torch.stack([twin(x) for _ in range(6)]).softmax(-1)
-    torch.testing.assert_close(planned, whole, rtol=1e-12, atol=1e-14)
+    kept = MCDropout(model).predict(x, samples=6, generator=gen(1)).probs
+    monkeypatch.setattr(dropout_plan.Passes, "_versions", lambda self: None)  # nothing is ever kept
+    whole = MCDropout(model).predict(x, samples=6, generator=gen(1)).probs
+    torch.testing.assert_close(kept, whole, rtol=0, atol=0)
+    assert float(kept.std(0).min()) > 0
 
 
-def test_what_no_dropout_reaches_runs_once():
-    model = Branches()
-    Counted.calls = 0
-    MCDropout(model).predict(randn(5, 4), samples=50)
-    assert Counted.calls <= 2  # once to measure the memory, once for all samples
+def test_noise_that_is_always_on_is_drawn_anew_in_each_pass():
+    probs = MCDropout(Reuse(True)).predict(randn(5, 4), samples=50, generator=gen(1)).probs
+    quiet = MCDropout(Reuse(False)).predict(randn(5, 4), samples=50, generator=gen(1)).probs
+    assert len(probs.flatten(1).unique(dim=0)) == 50
+    assert len(quiet[:, 0].unique(dim=0)) <= 16  # four units, dropped or not
 
 
-def test_a_network_that_cannot_be_traced_still_works():
+def test_what_comes_before_the_first_dropout_runs_once():
+    model = nn.Sequential(nn.Linear(4, 6, dtype=D), nn.Dropout(), nn.Linear(6, 3, dtype=D))
+    products = []  # the forward passes are entered each time, what they would multiply is known
+
+    class Count(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if function is torch.ops.aten.addmm.default:
+                products.append(tuple(args[1].shape))
+            return function(*args, **(kwargs or {}))
+
+    with Count():
+        MCDropout(model).predict(randn(5, 4), samples=50)
+    assert products.count((5, 4)) == 1
+    assert products.count((5, 6)) == 50
+
+
+# --- what a forward does, not what can be seen of it --------------------------------------------------------------
+
+
+class Written(nn.Module):
+    """A network whose dropout is written in one of the ways that torch knows."""
+
+    def __init__(self, way: str):
+        super().__init__()
+        self.a, self.b, self.d = nn.Linear(3, 32, dtype=D), nn.Linear(32, 3, dtype=D), nn.Dropout(0.5)
+        self.way, self.never = way, False
+        hidden = nn.Dropout(0.8)
+        self.call = lambda h: hidden(h)
+        self.plain = {"list": [nn.Dropout(0.8)]}
+        self.hidden = hidden
+
+    def forward(self, x):
+        assert x.ndim == 2
+        h, way = self.d(self.a(x).relu()), self.way
+        if way == "functional":
+            h = F.dropout(h, 0.8, self.training)
+        elif way == "by keyword":
+            h = F.dropout(input=h, p=0.8, training=self.training)
+        elif way == "torch.dropout":
+            h = torch.dropout(h, 0.8, self.training)
+        elif way == "in place":
+            F.dropout(h, 0.8, self.training, True)
+        elif way == "branch":
+            if self.training:
+                h = F.dropout(h, 0.8)
+        elif way == "always":
+            h = F.dropout(h, 0.8, True)
+        elif way == "never":
+            h = F.dropout(h, 0.8, self.never)
+        elif way == "closure":
+            h = self.call(h)
+        elif way == "list in a dict":
+            h = self.plain["list"][0](h)
+        elif way == "native":
+            h = torch.native_dropout(h, 0.8, self.training)[0]
+        return self.b(h)
+
+
+def as_in_training(model: nn.Module, x: torch.Tensor, samples: int) -> torch.Tensor:
+    """(S, N, C) probabilities of torch's own training mode."""
+    model.train()
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(7)
+        return torch.stack([model(x) for _ in range(samples)]).softmax(-1)
+
+
+WAYS = ["functional", "by keyword", "torch.dropout", "in place", "branch", "always", "never", "closure"]
+
+
+@pytest.mark.parametrize("mode", [True, False])
+@pytest.mark.parametrize("way", [*WAYS, "list in a dict", "native"])
+def test_dropout_is_on_however_it_is_written(way, mode):
+    model, x = Written(way), randn(20, 3, seed=3)
+    model.train(mode)
+    model.plain["list"][0].train()
+    ours = MCDropout(model).predict(x, samples=600, generator=gen(1)).probs
+    again = MCDropout(model).predict(x, samples=600, generator=gen(1)).probs
+    assert torch.equal(ours, again)
+    theirs = as_in_training(model, x, 600)
+    assert abs(float(ours.var(0).mean() / theirs.var(0).mean()) - 1) < 0.1
+    error = ((ours.var(0) + theirs.var(0)) / 600).sqrt()
+    assert float(((ours.mean(0) - theirs.mean(0)) / error).abs().max()) < 4.5
+
+
+class Attends(nn.Module):
+    def __init__(self, layer: str):
+        super().__init__()
+        self.layer = layer
+        options = {"batch_first": True, "dtype": D}
+        if layer == "encoder":
+            self.body = nn.TransformerEncoderLayer(4, 2, 16, dropout=0.5, **options)
+        elif layer == "attention":
+            self.body = nn.MultiheadAttention(4, 2, dropout=0.5, **options)
+        elif layer == "lstm":
+            self.body = nn.LSTM(4, 4, 2, dropout=0.5, **options)
+        self.head = nn.Linear(8, 3, dtype=D)
+
+    def forward(self, x):
+        if self.layer == "product":
+            h = F.scaled_dot_product_attention(x, x, x, dropout_p=0.5 if self.training else 0.0)
+        elif self.layer == "encoder":
+            h = self.body(x)
+        elif self.layer == "lstm":
+            h = self.body(x)[0]
+        else:
+            h = self.body(x, x, x, need_weights=False)[0]
+        return self.head(h.flatten(1)) * 5
+
+
+@pytest.mark.parametrize("layer", ["encoder", "attention", "product", "lstm"])
+def test_dropout_inside_attention_and_recurrent_layers(layer):
+    model, x = Attends(layer).eval(), randn(10, 2, 4, seed=3)
+    state = torch.get_rng_state()
+    ours = MCDropout(model).predict(x, samples=1500, generator=gen(1)).probs
+    assert torch.equal(ours, MCDropout(model).predict(x, samples=1500, generator=gen(1)).probs)
+    assert torch.equal(state, torch.get_rng_state())
+    theirs = as_in_training(model, x, 1500)
+    assert abs(float(ours.var(0).mean() / theirs.var(0).mean()) - 1) < 0.1
+
+
+class PlainLayers(nn.Module):
+    """Layers in a plain list, registered beside it or not at all."""
+
+    def __init__(self, registered: bool):
+        super().__init__()
+        parts = [nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(0.5), nn.Flatten(), nn.Linear(72, 3)]
+        self.layers = parts
+        if registered:
+            self.parts = nn.ModuleList(parts)
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+@pytest.mark.parametrize("registered", [True, False])
+@pytest.mark.parametrize("wrap", [lambda m: Ensemble([m]), MCDropout], ids=["ensemble", "dropout"])
+def test_layers_in_a_plain_list(registered, wrap):
+    model, x = PlainLayers(registered).train(), torch.randn(5, 1, 8, 8)
+    before = {k: v.clone() for k, v in model.layers[1].state_dict().items()}
+    posterior = wrap(model)
+    first, second = posterior.predict(x), posterior.predict(x)
+    assert all(torch.equal(before[k], v) for k, v in model.layers[1].state_dict().items())
+    assert all(layer.training for layer in model.layers)
+    if isinstance(posterior, Ensemble):
+        assert torch.equal(first.mean, second.mean)
+    else:
+        assert float(first.probs.std(0).min()) > 0
+
+
+def test_batch_statistics_asked_for_by_hand_are_not_used():
+    class ByHand(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(4, 3)
+            self.register_buffer("mean", torch.zeros(4))
+            self.register_buffer("var", torch.ones(4))
+
+        def forward(self, x):
+            x = F.batch_norm(x, self.mean, self.var, training=self.training)
+            return self.head(F.dropout(x, 0.5, self.training))
+
+    model = ByHand().train()
+    MCDropout(model).predict(torch.randn(6, 4) + 3, samples=3)
+    assert torch.equal(model.mean, torch.zeros(4))
+    assert torch.equal(model.var, torch.ones(4))
+
+
+def test_a_compiled_model_is_as_uncompiled():
+    plain = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3)).train()
+    compiled, x = torch.compile(plain, backend="eager"), torch.randn(6, 4)
+    expected = MCDropout(plain).predict(x, samples=5, generator=gen(1)).probs
+    assert torch.equal(MCDropout(compiled).predict(x, samples=5, generator=gen(1)).probs, expected)
+    assert torch.equal(Ensemble([compiled]).predict(x).mean, Ensemble([plain]).predict(x).mean)
+    assert plain[2].training
+
+
+def test_a_private_mask_is_refused():
+    class Private(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head, self.drop = nn.Linear(4, 3), nn.Dropout()
+
+        def forward(self, x):
+            if self.training:
+                x = x * (torch.rand_like(x) > 0.5) * 2
+            return self.head(self.drop(x))
+
+    with pytest.raises(ValueError, match=r"Private draws masks of its own.*write nn.Dropout"):
+        MCDropout(Private()).predict(torch.ones(2, 4))
+
+
+def test_a_layer_that_rows_choose():
+    class Chooses(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head, self.drop, self.other = nn.Linear(4, 3), nn.Dropout(0.1), nn.Dropout(0.5)
+
+        def forward(self, x):
+            return self.head(self.other(x) if len(x) > 1 else self.drop(x))
+
+    assert float(MCDropout(Chooses()).predict(torch.ones(2, 4), samples=50).probs.std(0).min()) > 0
+
+
+def test_a_forward_that_depends_on_the_data():
     model = DataDependent()
     probs = MCDropout(model).predict(randn(5, 4), samples=200, generator=gen(1)).probs
     assert float(probs.std(0).min()) > 0
