@@ -1,4 +1,5 @@
 # ---
+# coursekit: {dtype: float64}
 # jupyter:
 #   jupytext:
 #     text_representation:
@@ -145,22 +146,39 @@ assert matches("E at a logit of 1000", answer, 1000.5, hint=hint)
 
 
 ### BEGIN HIDDEN TESTS
-def hidden():
-    import numpy as np
-
-    rng = np.random.default_rng()
+def draw(rng):
+    three = np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]]), np.array([1.0, 0.0, 1.0])
+    cases = {
+        "three points, w = (0, 0), prior_std = 2": (np.zeros(2), *three, 2.0),
+        "three points, w = (1, -1), prior_std = 2": (np.array([1.0, -1.0]), *three, 2.0),
+        "one point of class 0 with logit 1000": (np.array([1000.0]), np.ones((1, 1)), np.zeros(1), 1000.0),
+        "one point of class 1 with logit -1000": (np.array([1000.0]), -np.ones((1, 1)), np.ones(1), 1000.0),
+    }
     for size in (1, 6):
-        prior_std = float(rng.uniform(0.3, 3.0))
-        w, x, y = rng.normal(size=3), 2 * rng.normal(size=(size, 3)), rng.integers(0, 2, size).astype(float)
-        given = (torch.tensor(v, device=device) for v in (w, x, y))
-        got = np.array(torch.as_tensor(neg_log_joint(*given, prior_std)).tolist(), dtype=float)
-        expected = np.logaddexp(0, (1 - 2 * y) * (x @ w)).sum() + 0.5 * sum((w / prior_std) ** 2)
-        assert got.size == 1, f"E(w) is one number, not shape {got.shape}"
-        assert abs(float(got.reshape(())) - expected) < 1e-6 * (1 + expected), "wrong E(w) on random data"
+        x, y = 2 * rng.normal(size=(size, 3)), rng.integers(0, 2, size).astype(float)
+        cases[f"random data, N = {size}, D = 3"] = (rng.normal(size=3), x, y, float(rng.uniform(0.3, 3.0)))
+    return cases
 
 
-hidden()
-del hidden
+def ask(neg_log_joint, inputs):
+    got = {}
+    for name, (w, x, y, prior_std) in inputs.items():
+        got[name] = neg_log_joint(*(torch.tensor(v, device=device) for v in (w, x, y)), prior_std)
+    return got
+
+
+def shapes(inputs):
+    return dict.fromkeys(inputs, ())
+
+
+def judge(inputs, got):
+    for name, (w, x, y, prior_std) in inputs.items():
+        want = np.logaddexp(0, (1 - 2 * y) * (x @ w)).sum() + ((w / prior_std) ** 2).sum() / 2
+        hint = "A sum over the points, from the logits, plus |w|^2 / (2 prior_std^2)."
+        if wrong := differs(f"E(w), {name}", got[name], want, rtol=1e-5, atol=1e-5, hint=hint):
+            return wrong
+
+
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -198,23 +216,34 @@ def double_sigmoid_floor(positives, negatives):
 # %% nbgrader={"grade": true, "grade_id": "q1_2_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
 hint = "Take the best q in [0, 1] for each class by itself: the second sigmoid still turns it into a loss above 0."
 assert matches("double_sigmoid_floor(200, 200)", double_sigmoid_floor(200, 200), 201.2818, rtol=1e-5, hint=hint)
+hint = "One point: a constant is no answer, and the two classes are not alike. Which q is best for which class?"
+assert matches("double_sigmoid_floor(1, 0)", double_sigmoid_floor(1, 0), 0.313262, rtol=1e-5, hint=hint)
+assert matches("double_sigmoid_floor(0, 1)", double_sigmoid_floor(0, 1), 0.693147, rtol=1e-5, hint=hint)
 
 
 ### BEGIN HIDDEN TESTS
-def hidden():
-    import numpy as np
-
-    rng = np.random.default_rng()
-    q = np.array([0.0, 1.0])
-    for positives, negatives in rng.integers(0, 500, (4, 2)).tolist():
-        # softplus(q) - y q is smallest at one of the two ends of [0, 1]
-        expected = positives * (np.logaddexp(0, q) - q).min() + negatives * np.logaddexp(0, q).min()
-        got = float(double_sigmoid_floor(positives, negatives))
-        assert abs(got - expected) < 1e-6 * (1 + expected), f"wrong for {positives} positives, {negatives} negatives"
+def draw(rng):
+    return [[200, 200], [3, 1], [1, 3], [1, 0], [0, 1], *rng.integers(0, 500, (3, 2)).tolist()]
 
 
-hidden()
-del hidden
+def ask(double_sigmoid_floor, inputs):
+    return {f"{a} positives, {b} negatives, case {i}": double_sigmoid_floor(a, b) for i, (a, b) in enumerate(inputs)}
+
+
+def shapes(inputs):
+    return {f"{a} positives, {b} negatives, case {i}": () for i, (a, b) in enumerate(inputs)}
+
+
+def judge(inputs, got):
+    q = np.array([0.0, 1.0])  # softplus(q) - y q is smallest at one of the two ends of [0, 1]
+    best = (np.logaddexp(0, q) - q).min(), np.logaddexp(0, q).min()
+    for (positives, negatives), value in zip(inputs, got.values(), strict=True):
+        want = positives * best[0] + negatives * best[1]
+        what = f"the bound for {positives} positives and {negatives} negatives"
+        if wrong := differs(what, value, want, rtol=1e-5, atol=1e-5):
+            return wrong
+
+
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -339,38 +368,53 @@ def hessian(w, x, prior_std):
 
 
 # %% nbgrader={"grade": true, "grade_id": "q1_4_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
-answer = hessian(torch.ones(2, device=device), torch.zeros(0, 2, device=device), 0.5)
-assert matches(
-    "Hessian without data, prior_std = 0.5", answer, [[4, 0], [0, 4]], hint="The prior has precision 1/s0^2."
-)
 x = torch.tensor([[2.0, 0.0], [2.0, 2.0]], device=device)
 hint = "At w = 0 each p(1 - p) is 1/4: x'x/4 is [[2, 1], [1, 1]], and I is added. A sum over the points, not a mean."
 assert matches("Hessian at 0", hessian(torch.zeros(2, device=device), x, 1.0), [[3, 1], [1, 2]], hint=hint)
 answer = hessian(torch.tensor([math.log(3) / 2, 0.0], device=device), x[:1], 1.0)
 hint = "Here p = 3/4, so p(1 - p) = 3/16. Is the curvature taken at w, and is it that of -log p?"
 assert matches("Hessian where p = 3/4", answer, [[1.75, 0], [0, 1]], hint=hint)
+answer = hessian(torch.ones(2, device=device), torch.zeros(0, 2, device=device), 0.5)
+assert matches(
+    "Hessian without data, prior_std = 0.5", answer, [[4, 0], [0, 4]], hint="The prior has precision 1/s0^2."
+)
 
 
 ### BEGIN HIDDEN TESTS
-def hidden():
-    import numpy as np
-
-    rng = np.random.default_rng()
-    for size in (1, 5):
-        prior_std = float(rng.uniform(0.5, 2.0))
-        w, x = rng.normal(size=3), rng.normal(size=(size, 3))
-        got = torch.as_tensor(hessian(torch.tensor(w, device=device), torch.tensor(x, device=device), prior_std))
-        got = np.array(got.tolist(), dtype=float)
-        # p (1 - p) = 1 / (4 cosh(a/2)^2)
-        expected = np.eye(3) / prior_std**2
-        for row in x:
-            expected += np.outer(row, row) / (2 * np.cosh(row @ w / 2)) ** 2
-        assert got.shape == (3, 3), f"for D = 3 the Hessian is (3, 3), not {got.shape}"
-        assert np.abs(got - expected).max() < 1e-6, f"wrong Hessian for N = {size} at random weights"
+def draw(rng):
+    x = np.array([[2.0, 0.0], [2.0, 2.0]])
+    cases = {
+        "one point where p = 3/4, prior_std = 1": (np.array([np.log(3) / 2, 0.0]), x[:1], 1.0),
+        "two points, w = (0, 0), prior_std = 1": (np.zeros(2), x, 1.0),
+        "no data, w = (1, 1), prior_std = 0.5": (np.ones(2), np.zeros((0, 2)), 0.5),
+    }
+    for size, dim in ((1, 1), (5, 3), (3, 4), (0, 3)):
+        w, x = rng.normal(size=dim), rng.normal(size=(size, dim))
+        cases[f"random data, N = {size}, D = {dim}"] = (w, x, float(rng.uniform(0.5, 0.8)))
+    return cases
 
 
-hidden()
-del hidden
+def ask(hessian, inputs):
+    got = {}
+    for name, (w, x, prior_std) in inputs.items():
+        got[name] = hessian(torch.tensor(w, device=device), torch.tensor(x, device=device), prior_std)
+    return got
+
+
+def shapes(inputs):
+    return {name: (len(w), len(w)) for name, (w, _, _) in inputs.items()}
+
+
+def judge(inputs, got):
+    for name, (w, x, prior_std) in inputs.items():
+        want = np.eye(len(w)) / prior_std**2
+        for row in x:  # p (1 - p) = 1 / (4 cosh(a/2)^2)
+            want = want + np.outer(row, row) / (2 * np.cosh(row @ w / 2)) ** 2
+        hint = "x' diag(p(1 - p)) x, a sum over the points, plus I / prior_std^2."
+        if wrong := differs(f"the Hessian, {name}", got[name], want, rtol=1e-5, atol=1e-5, hint=hint):
+            return wrong
+
+
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -409,22 +453,60 @@ assert matches("Hessian of a^2 + 3ab + b^3", answer, [[2, 3], [3, 12]], rtol=1e-
 
 
 ### BEGIN HIDDEN TESTS
-def hidden():
-    import numpy as np
-
-    rng = np.random.default_rng()
+def draw(rng):
+    # f(w) = sum a w^4 + sum c w^3 + w'Qw + scale exp(b'w)
+    none = np.zeros(2)
+    cases = {
+        "a^2 + 3ab + b^3 at (1, 2)": {
+            "w": np.array([1.0, 2.0]),
+            "quartic": none,
+            "cubic": np.array([0.0, 1.0]),
+            "matrix": np.array([[1.0, 3.0], [0.0, 0.0]]),
+            "scale": 0.0,
+            "b": none,
+        }
+    }
     for size in (1, 4):
-        a, b, w = rng.uniform(0.5, 1.5, size), rng.normal(size=size), rng.normal(size=size)
-        ta, tb = torch.tensor(a, device=device), torch.tensor(b, device=device)
-        answer = hessian_autograd(lambda v: (ta * v**4).sum() + torch.exp(tb @ v), torch.tensor(w, device=device))  # noqa: B023
-        got = np.array(torch.as_tensor(answer).tolist(), dtype=float)
-        expected = np.diag(12 * a * w**2) + np.outer(b, b) * np.exp(b @ w)
-        assert got.shape == (size, size), f"for D = {size} the Hessian is ({size}, {size}), not {got.shape}"
-        assert np.abs(got - expected).max() < 1e-5 * (1 + np.abs(expected).max()), "wrong Hessian of a random function"
+        cases[f"a random function, D = {size}"] = {
+            "w": rng.normal(size=size),
+            "quartic": rng.uniform(0.5, 1.5, size),
+            "cubic": rng.normal(size=size),
+            "matrix": rng.normal(size=(size, size)),
+            "scale": float(rng.uniform(0.5, 2.0)),
+            "b": rng.uniform(-0.7, 0.7, size),
+        }
+    return cases
 
 
-hidden()
-del hidden
+def ask(hessian_autograd, inputs):
+    got = {}
+    for name, case in inputs.items():
+        w, quartic, cubic, matrix, b = (
+            torch.tensor(case[k], device=device) for k in ("w", "quartic", "cubic", "matrix", "b")
+        )
+
+        def f(v, quartic=quartic, cubic=cubic, matrix=matrix, b=b, scale=case["scale"]):
+            return (quartic * v**4).sum() + (cubic * v**3).sum() + v @ matrix @ v + scale * torch.exp(b @ v)
+
+        got[name] = hessian_autograd(f, w)
+    return got
+
+
+def shapes(inputs):
+    return {name: (len(case["w"]), len(case["w"])) for name, case in inputs.items()}
+
+
+def judge(inputs, got):
+    for name, case in inputs.items():
+        w, b = case["w"], case["b"]
+        want = np.diag(12 * case["quartic"] * w**2 + 6 * case["cubic"] * w) + case["matrix"] + case["matrix"].T
+        want = want + case["scale"] * np.outer(b, b) * np.exp(b @ w)
+        size = 1e-5 * (1 + np.abs(want).max())
+        hint = "Row i is the gradient of the i-th entry of the gradient."
+        if wrong := differs(f"the Hessian of {name}", got[name], want, rtol=1e-5, atol=size, hint=hint):
+            return wrong
+
+
 ### END HIDDEN TESTS
 
 # %% tags=["demo"]
@@ -477,22 +559,35 @@ assert matches("prior_std for lambda = 0.0025, N = 50", answer[1], 2.0, hint=hin
 
 
 ### BEGIN HIDDEN TESTS
-def hidden():
-    import numpy as np
-
-    rng = np.random.default_rng()
+def draw(rng):
+    cases = {"H = diag(2, 4), N = 50, penalty = 0.0025": (np.diag([2.0, 4.0]), 50, 0.0025)}
     for size in (1, 3):
-        n, penalty = int(rng.integers(10, 500)), float(rng.uniform(0.001, 0.1))
-        root = rng.normal(size=(size, size)) + 3 * np.eye(size)
-        answer = repair_laplace(torch.tensor(root @ root.T, device=device), n, penalty)
-        got, prior_std = (np.array(torch.as_tensor(v).tolist(), dtype=float) for v in answer)
-        assert got.shape == (size, size), f"for D = {size} the covariance is ({size}, {size}), not {got.shape}"
-        assert np.abs(n * got @ (root @ root.T) - np.eye(size)).max() < 1e-6, "wrong covariance for random H and N"
-        assert abs(2 * n * penalty * float(prior_std) ** 2 - 1) < 1e-6, "wrong prior_std for random N and lambda"
+        root, n, penalty = rng.normal(size=(size, size)), int(rng.integers(10, 500)), float(rng.uniform(0.001, 0.1))
+        cases[f"random H, D = {size}, N = {n}, penalty = {penalty:.4f}"] = (root @ root.T + np.eye(size), n, penalty)
+    return cases
 
 
-hidden()
-del hidden
+def ask(repair_laplace, inputs):
+    return {k: repair_laplace(torch.tensor(h, device=device), n, penalty) for k, (h, n, penalty) in inputs.items()}
+
+
+def shapes(inputs):
+    return {name: [h.shape, ()] for name, (h, _, _) in inputs.items()}
+
+
+def judge(inputs, got):
+    for name, (h, n, penalty) in inputs.items():
+        covariance, prior_std = got[name]
+        want = np.linalg.inv(h) / n
+        hint = "The Hessian of E is N times that of the mean loss."
+        size = 1e-4 * np.abs(want).max()
+        if wrong := differs(f"the covariance, {name}", covariance, want, rtol=1e-4, atol=size, hint=hint):
+            return wrong
+        hint = "N lambda |w|^2 is |w|^2 / (2 s0^2)."
+        if wrong := differs(f"prior_std, {name}", prior_std, (2 * n * penalty) ** -0.5, rtol=1e-5, hint=hint):
+            return wrong
+
+
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -547,30 +642,82 @@ assert matches("covariance of the first two", torch.cov(logits[:, :2].T)[0, 1], 
 
 
 ### BEGIN HIDDEN TESTS
-def hidden():
-    import numpy as np
+def draw(rng):
+    # strongly correlated, of unequal scales: no wrong root comes near; the last input is a mixture of the others
+    scales, rho = rng.permutation([0.5, 1.0, 1.5]), rng.uniform(0.75, 0.9)
+    x = np.eye(3)[rng.permutation(3)]
+    x = np.vstack([x, rng.uniform(0.4, 0.8, 3) * [1, -1, 1]])
+    fixed = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, -1.0]])
+    one = rng.normal(size=(1, 2))
+    return {
+        "means 1 and -1, variances 1 and 4, covariance 1.6": {
+            "x": fixed,
+            "mean": np.array([1.0, -1.0]),
+            "covariance": np.array([[1.0, 1.6], [1.6, 4.0]]),
+            "samples": 20_000,
+        },
+        "x = 0": {"x": np.zeros((2, 3)), "mean": np.zeros(3), "covariance": np.eye(3), "samples": 5},
+        "one draw at one input": {"x": one, "mean": np.zeros(2), "covariance": np.eye(2), "samples": 1},
+        "random mean and covariance": {
+            "x": x,
+            "mean": rng.uniform(-1, 1, 3),
+            "covariance": np.outer(scales, scales) * (rho + (1 - rho) * np.eye(3)),
+            "samples": 20_000,
+        },
+    }
 
-    rng, samples = np.random.default_rng(), 20_000
-    # strongly correlated, of unequal scales: no wrong root comes near
-    scales, rho = rng.permutation([0.5, 1.0, 2.0]), rng.uniform(0.75, 0.9)
-    covariance = np.outer(scales, scales) * (rho + (1 - rho) * np.eye(3))
-    mean, x = rng.uniform(-1, 1, 3), np.vstack([np.eye(3), rng.uniform(-1, 1, 3)])
-    given = (torch.tensor(v, device=device) for v in (x, mean, covariance))
-    answer = np.array(torch.as_tensor(predict_mc(*given, samples)).tolist(), dtype=float)
-    assert answer.shape == (samples, 4), f"predict_mc must return (S, N), not {answer.shape}"
-    logits = np.log(answer) - np.log1p(-answer)
-    c = x @ covariance @ x.T
-    spread = np.sqrt(np.diag(c))
-    # 6 standard errors: a right answer fails once in some ten million runs
-    assert (np.abs(logits.mean(0) - x @ mean) < 6 * spread / samples**0.5).all(), "wrong mean of the random logits"
-    tolerance = 6 * np.sqrt((np.outer(spread, spread) ** 2 + c**2) / samples)
-    assert (np.abs(np.cov(logits.T) - c) < tolerance).all(), "the logits at several inputs have the wrong covariance"
-    small = predict_mc(torch.zeros(2, 3, device=device), torch.zeros(3, device=device), torch.eye(3, device=device), 5)
-    assert np.abs(np.array(torch.as_tensor(small).tolist(), dtype=float) - 0.5).max() < 1e-9, "at x = 0 p must be 1/2"
+
+def ask(predict_mc, inputs):
+    got = {}
+    for name, case in inputs.items():
+        given = (torch.tensor(case[k], device=device) for k in ("x", "mean", "covariance"))
+        got[name] = predict_mc(*given, case["samples"])
+    return got
 
 
-hidden()
-del hidden
+def shapes(inputs):
+    return {name: (case["samples"], len(case["x"])) for name, case in inputs.items()}
+
+
+def judge(inputs, got):
+    for name, case in inputs.items():
+        p, x, mean, samples = got[name], case["x"], case["mean"], case["samples"]
+        if not (np.isrealobj(p) and (p > 0).all() and (p < 1).all()):
+            return f"{name}: probabilities between 0 and 1 were expected, got {describe(p)}. Is the sigmoid there?"
+        half = np.full(p.shape, 0.5)
+        if name == "x = 0" and (wrong := differs("the probabilities at x = 0", p, half, atol=1e-6)):
+            return wrong
+        if samples < 1000:
+            continue
+        if len(np.unique(p, axis=0)) < samples:
+            return f"{name}: of {samples} draws some are equal: each row needs weights of its own."
+        logits, c = np.log(p) - np.log1p(-p), x @ case["covariance"] @ x.T
+        spread = np.sqrt(np.diag(c))
+        # 6 standard errors: a right answer fails once in some ten million runs
+        hint = "The mean of the logits is x'm."
+        size = 6 * spread.max() / samples**0.5
+        if wrong := differs(f"means of the logits, {name}", logits.mean(0), x @ mean, rtol=0, atol=size, hint=hint):
+            return wrong
+        hint = "The logits at several inputs come from the same draw and have covariance x Sigma x'."
+        found = np.cov(logits.T)
+        if not (np.abs(found - c) < 6 * np.sqrt((np.outer(spread, spread) ** 2 + c**2) / samples)).all():
+            return f"covariance of the logits, {name}: expected {describe(c)}, got {describe(found)}. {hint}"
+        # all inputs are mixtures of the first D, and so are their logits, if a draw is one classifier
+        near = (np.abs(logits) < 8).all(1)
+        dim = len(mean)
+        rest = logits @ np.vstack([-(x[dim:] @ np.linalg.inv(x[:dim])).T, np.eye(len(x) - dim)])
+        if not np.abs(rest[near]).max(initial=0) < 5e-3:
+            return f"{name}: a draw gives at one input logits that do not fit those at the others. {hint}"
+        noise = np.linalg.solve(
+            np.linalg.cholesky(x[:dim] @ case["covariance"] @ x[:dim].T), (logits[:, :dim] - x[:dim] @ mean).T
+        )
+        # the fourth moment of 40 000 and more normal numbers: 8 standard errors
+        if not abs((noise**4).mean() - 3) < 0.4:
+            return (
+                f"{name}: the logits are not normally distributed: fourth moment {(noise**4).mean():.3g}, expected 3."
+            )
+
+
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -602,21 +749,38 @@ assert matches("probabilities of class 1", answer, expected, hint=hint)
 
 
 ### BEGIN HIDDEN TESTS
-def hidden():
-    import numpy as np
-
-    rng = np.random.default_rng()
+def draw(rng):
+    fixed = np.array([[1.0, 0.0], [0.0, -1.0], [0.0, 0.0]])
+    cases = {"three inputs": (fixed, np.array([2.0, -1.0]), np.diag([24.0, 8.0]) / np.pi)}
     for size in (1, 6):
-        root, mean, x = rng.normal(size=(3, 3)), rng.normal(size=3), 2 * rng.normal(size=(size, 3))
-        answer = predict_probit(*(torch.tensor(v, device=device) for v in (x, mean, root @ root.T)))
-        got = np.array(torch.as_tensor(answer).tolist(), dtype=float)
-        shrunk = (x @ mean) / np.sqrt(1 + np.pi * ((x @ root) ** 2).sum(1) / 8)
-        assert got.shape == (size,), f"{size} inputs must give ({size},) probabilities, not shape {got.shape}"
-        assert np.abs(got - 0.5 * (1 + np.tanh(shrunk / 2))).max() < 1e-6, "wrong on random inputs, mean, covariance"
+        root = rng.normal(size=(3, 3))
+        cases[f"random data, N = {size}, D = 3"] = (2 * rng.normal(size=(size, 3)), rng.normal(size=3), root @ root.T)
+    # correlated on purpose: without the correlation the variance is 10, with it 1
+    cases["a strongly correlated pair"] = (
+        np.array([[1.0, -1.0]]),
+        np.array([3.0, 1.0]),
+        np.array([[5, 4.5], [4.5, 5]]),
+    )
+    return cases
 
 
-hidden()
-del hidden
+def ask(predict_probit, inputs):
+    return {k: predict_probit(*(torch.tensor(v, device=device) for v in case)) for k, case in inputs.items()}
+
+
+def shapes(inputs):
+    return {name: (len(x),) for name, (x, _, _) in inputs.items()}
+
+
+def judge(inputs, got):
+    for name, (x, mean, covariance) in inputs.items():
+        shrunk = (x @ mean) / np.sqrt(1 + np.pi * np.einsum("ni,ij,nj->n", x, covariance, x) / 8)
+        what, hint = f"probabilities of class 1, {name}", "a = x'm, v = x' Sigma x, row by row."
+        want = 0.5 * (1 + np.tanh(shrunk / 2))
+        if wrong := differs(what, got[name], want, rtol=1e-4, atol=1e-5, hint=hint):
+            return wrong
+
+
 ### END HIDDEN TESTS
 
 # %% tags=["demo"]
@@ -664,23 +828,36 @@ assert matches("far_confidence", answer, [0.5, 0.977250, 0.884930], rtol=1e-5, h
 
 
 ### BEGIN HIDDEN TESTS
-def hidden():
-    import math
-
-    import numpy as np
-
-    rng = np.random.default_rng()
-    root, mean, directions = rng.normal(size=(3, 3)), rng.normal(size=3), rng.normal(size=(6, 3))
-    answer = far_confidence(*(torch.tensor(v, device=device) for v in (directions, mean, root @ root.T)))
-    got = np.array(torch.as_tensor(answer).tolist(), dtype=float)
-    ratio = (directions @ mean) / np.linalg.norm(directions @ root, axis=1)
-    expected = np.array([0.5 + 0.5 * math.erf(abs(r) / math.sqrt(2)) for r in ratio.tolist()])
-    assert got.shape == (6,), f"six directions must give six limits, not shape {got.shape}"
-    assert np.abs(got - expected).max() < 1e-5, "wrong limits for random directions, mean and covariance"
+def draw(rng):
+    fixed = np.array([[0.0, 1.0], [1.0, 0.0], [-3.0, 4.0]])
+    cases = {"m = (2, 0), Sigma = I": (fixed, np.array([2.0, 0.0]), np.eye(2))}
+    cases["a correlated pair"] = (np.array([[1.0, -1.0]]), np.array([1.0, 0.2]), np.array([[1.0, 0.8], [0.8, 1.0]]))
+    for size in (1, 6):
+        root = rng.normal(size=(3, 3))
+        covariance = root @ root.T + 0.2 * np.eye(3)
+        cases[f"random law, {size} directions"] = (rng.normal(size=(size, 3)), rng.normal(size=3), covariance)
+    return cases
 
 
-hidden()
-del hidden
+def ask(far_confidence, inputs):
+    return {k: far_confidence(*(torch.tensor(v, device=device) for v in case)) for k, case in inputs.items()}
+
+
+def shapes(inputs):
+    return {name: (len(directions),) for name, (directions, _, _) in inputs.items()}
+
+
+def judge(inputs, got):
+    from scipy.special import ndtr
+
+    for name, (directions, mean, covariance) in inputs.items():
+        std = np.sqrt(np.einsum("ki,ij,kj->k", directions, covariance, directions))
+        want = ndtr(np.abs(directions @ mean) / std)
+        what, hint = f"the limits, {name}", "The limit is the probability that d'w has the sign of its mean."
+        if wrong := differs(what, got[name], want, rtol=1e-5, atol=1e-5, hint=hint):
+            return wrong
+
+
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -815,29 +992,81 @@ assert matches("gradient in mean", mean.grad[:, 0], [1, 1], hint="Moving the mea
 
 
 ### BEGIN HIDDEN TESTS
-def hidden():
-    import numpy as np
-
-    rng = np.random.default_rng()
-    m, r = rng.normal(size=(3, 20_000)), np.repeat(rng.uniform(-3, 3, (3, 1)), 20_000, 1)
-    mean, rho = (torch.tensor(v, device=device).requires_grad_() for v in (m, r))
-    first, second = draw(mean, rho), draw(mean, rho)
-    s = np.logaddexp(0, r)
-    noise = [(np.array(w.tolist(), dtype=float) - m) / s for w in (first, second)]
-    # 6 standard errors, 4e-2 on 20 000 draws: a right answer fails once in some ten million runs
-    for e in noise:
-        assert np.abs(e.mean(1)).max() < 0.0425, "the draws are not centred on mean"
-        assert np.abs((e**2).mean(1) - 1).max() < 0.06, "their standard deviation is not log(1 + exp(rho))"
-        assert np.abs(np.mean(e**4, 1) - 3).max() < 0.6, "the noise is not normal"
-        assert np.abs(np.corrcoef(e) - np.eye(3)).max() < 0.0425, "entries must have noise of their own"
-    assert abs(np.mean(noise[0] * noise[1])) < 0.0425, "each call must draw afresh"
-    g_mean, g_rho = (np.array(g.tolist(), dtype=float) for g in torch.autograd.grad(first.sum(), (mean, rho)))
-    assert np.abs(g_mean - 1).max() < 1e-6, "wrong gradient in mean"
-    assert np.abs(g_rho - noise[0] / (1 + np.exp(-r))).max() < 1e-6, "wrong gradient in rho"
+def draw(rng):
+    return {
+        "two numbers": {"mean": rng.normal(size=(2, 1)), "rho": rng.uniform(-1, 2, (2, 1)), "columns": 1},
+        "a matrix": {"mean": rng.normal(size=(3, 2)), "rho": rng.uniform(-1, 2, (3, 2)), "columns": 1},
+        "20000 columns": {
+            "mean": np.array([[3.0], [3.0], *rng.normal(size=(2, 1)).tolist()]),
+            "rho": np.array([[-1.0], [2.0], *rng.uniform(-3, 3, (2, 1)).tolist()]),
+            "columns": 20_000,
+        },
+    }
 
 
-hidden()
-del hidden
+def ask(draw, inputs):
+    got = {}
+    for name, case in inputs.items():
+        given = (torch.tensor(case[k], device=device).repeat(1, case["columns"]) for k in ("mean", "rho"))
+        mean, rho = (v.requires_grad_() for v in given)
+        first, second = draw(mean, rho), draw(mean, rho)
+        gradients = [None, None]
+        if getattr(first, "requires_grad", None):
+            gradients = torch.autograd.grad(first.sum(), [mean, rho], allow_unused=True)
+        got[name] = {"first call": first, "second call": second}
+        got[name] |= {"gradient in mean": gradients[0], "gradient in rho": gradients[1]}
+    return got
+
+
+def shapes(inputs):
+    forms = {}
+    for name, case in inputs.items():
+        shape = (len(case["mean"]), case["mean"].shape[1] * case["columns"])
+        forms[name] = {"first call": shape, "second call": shape}
+        forms[name] |= {"gradient in mean": maybe(shape), "gradient in rho": maybe(shape)}
+    return forms
+
+
+def judge(inputs, got):
+    for name, case in inputs.items():
+        mean, rho = (np.tile(case[k], (1, case["columns"])) for k in ("mean", "rho"))
+        s, answer = np.logaddexp(0, rho), got[name]
+        calls = [answer["first call"], answer["second call"]]
+        for key in ("gradient in mean", "gradient in rho"):
+            if answer[key] is None:
+                return f"{name}: the draw has no {key}: write it as mean + std * noise, the noise alone being random."
+        if not all(np.isrealobj(call) and np.isfinite(call).all() for call in calls):
+            return f"{name}: the draws are not finite real numbers: {describe(calls[0])}."
+        noise = [(call - mean) / s for call in calls]
+        if not np.abs(calls[0] - calls[1]).min() > 0:
+            return f"{name}: two calls gave the same number in some entry: each call draws afresh."
+        want = np.ones(mean.shape)
+        if wrong := differs(f"the gradient in mean, {name}", answer["gradient in mean"], want, atol=1e-5):
+            return wrong
+        want = noise[0] / (1 + np.exp(-rho))
+        hint = "The draw is mean + s noise: its derivative in rho is noise / (1 + exp(-rho))."
+        size = 1e-4 * (1 + np.abs(want).max())
+        if wrong := differs(f"the gradient in rho, {name}", answer["gradient in rho"], want, atol=size, hint=hint):
+            return wrong
+        if case["columns"] < 1000:
+            continue
+        # 6 standard errors and more on 20 000 draws: a right answer fails once in some ten million runs
+        for e in noise:
+            for k, row in enumerate(e):
+                about = f"rows with mean {mean[k, 0]:.3g} and rho {rho[k, 0]:.3g}"
+                if not abs(row.mean()) < 0.0425:
+                    return f"{about}: the draws have mean {(mean[k, 0] + s[k, 0] * row.mean()):.4g}."
+                if not abs((row**2).mean() - 1) < 0.06:
+                    found = s[k, 0] * (row**2).mean() ** 0.5
+                    return f"{about}: the draws have standard deviation {found:.4g}, expected {s[k, 0]:.4g}."
+            if not abs((e**4).mean() - 3) < 0.4:
+                return f"{name}: the noise is not normal: its fourth moment is {(e**4).mean():.3g}, expected 3."
+            if not (np.abs(np.corrcoef(e) - np.eye(len(e))) < 0.0425).all():
+                return f"{name}: the entries of different rows are correlated: each entry has noise of its own."
+        if not abs((noise[0] * noise[1]).mean()) < 0.0425:
+            return f"{name}: two calls are correlated: each call draws afresh."
+
+
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -893,30 +1122,55 @@ assert matches("its gradient in mean, m / s0^2", gradient, torch.full((2, 3), 0.
 
 
 ### BEGIN HIDDEN TESTS
-def hidden():
-    import numpy as np
-
-    rng = np.random.default_rng()
+def draw(rng):
+    at = np.full((2, 3), np.log(np.expm1(2.0)))  # s = 2
+    cases = {
+        "one weight": (np.array([1.0]), np.array([0.5]), 1.5),
+        "q = p, six weights": (np.zeros((2, 3)), at, 2.0),
+        "all means at 2, s = s0 = 2": (np.full((2, 3), 2.0), at, 2.0),
+    }
     for shape in ((1,), (3, 4)):
-        prior_std = float(rng.uniform(0.3, 4.0))
-        m, r = rng.normal(size=shape), rng.uniform(-3, 3, shape)
-        mean, rho = (torch.tensor(v, device=device).requires_grad_() for v in (m, r))
-        answer = kl_to_prior(mean, rho, prior_std)
-        s = np.logaddexp(0, r)
+        name = f"random, shape {shape}"
+        cases[name] = (rng.normal(size=shape), rng.uniform(-3, 3, shape), float(rng.uniform(0.3, 4.0)))
+    return cases
+
+
+def ask(kl_to_prior, inputs):
+    got = {}
+    for name, (mean, rho, prior_std) in inputs.items():
+        mean, rho = (torch.tensor(v, device=device).requires_grad_() for v in (mean, rho))
+        value, gradients = kl_to_prior(mean, rho, prior_std), [None, None]
+        if getattr(value, "requires_grad", None):
+            gradients = torch.autograd.grad(value.sum(), [mean, rho], allow_unused=True)
+        got[name] = {"KL": value, "gradient in mean": gradients[0], "gradient in rho": gradients[1]}
+    return got
+
+
+def shapes(inputs):
+    forms = {}
+    for name, (mean, _, _) in inputs.items():
+        forms[name] = {"KL": (), "gradient in mean": maybe(mean.shape), "gradient in rho": maybe(mean.shape)}
+    return forms
+
+
+def judge(inputs, got):
+    for name, (mean, rho, prior_std) in inputs.items():
+        s = np.logaddexp(0, rho)
         ratio = (s / prior_std) ** 2
-        expected = 0.5 * (ratio - 1 - np.log(ratio) + (m / prior_std) ** 2).sum()
-        got = np.array(torch.as_tensor(answer).tolist(), dtype=float)
-        assert got.size == 1, f"the KL is one number, not shape {got.shape}"
-        assert abs(float(got.reshape(())) - expected) < 1e-6 * (1 + expected), "wrong KL for random mean and rho"
-        gradients = torch.autograd.grad(answer.sum(), (mean, rho))
-        g_mean, g_rho = (np.array(g.tolist(), dtype=float) for g in gradients)
-        assert np.abs(g_mean - m / prior_std**2).max() < 1e-6, "wrong gradient of the KL in mean"
-        expected = (s / prior_std**2 - 1 / s) / (1 + np.exp(-r))
-        assert np.abs(g_rho - expected).max() < 1e-6 * (1 + np.abs(expected).max()), "wrong gradient of the KL in rho"
+        want = {
+            "KL": 0.5 * (ratio - 1 - np.log(ratio) + (mean / prior_std) ** 2).sum(),
+            "gradient in mean": mean / prior_std**2,
+            "gradient in rho": (s / prior_std**2 - 1 / s) / (1 + np.exp(-rho)),
+        }
+        for key, value in want.items():
+            if got[name][key] is None:
+                return f"{name}: the KL has no {key}: keep it a torch tensor from beginning to end."
+            size = 1e-5 * (1 + np.abs(value).max())
+            hint = "A sum over all weights." if key == "KL" else ""
+            if wrong := differs(f"the {key}, {name}", got[name][key], value, rtol=1e-5, atol=size, hint=hint):
+                return wrong
 
 
-hidden()
-del hidden
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -993,39 +1247,117 @@ assert all(p.grad is not None for p in layer.parameters()), "the gradient must r
 
 
 ### BEGIN HIDDEN TESTS
-def hidden():
-    import numpy as np
+def draw(rng):
+    def case(dim, units, bias, training):
+        # the origin, one input along each axis and one more: the outputs determine the drawn weights, and one too many
+        x = np.vstack([np.zeros(dim), np.diag(rng.uniform(0.5, 2.0, dim)), rng.uniform(0.3, 1, dim)])
+        return {
+            "x": x[rng.permutation(dim + 2)],
+            "units": units,
+            "bias": bias,
+            "training": training,
+            "weights": rng.uniform(0.5, 1.5, (dim + 2, units)),
+            "weight_mean": rng.normal(size=(units, dim)),
+            "weight_rho": np.tile(rng.uniform(-2, 1, dim), (units, 1)),
+            "bias_mean": rng.normal(size=units),
+            "bias_rho": np.full(units, rng.uniform(-2, 1)),
+        }
 
-    rng, units = np.random.default_rng(), 20_000
-    for bias in (True, False):
-        layer = LinearVariational(3, units, bias=bias).to(device)
-        m, r = rng.normal(size=4), rng.uniform(-2, 1, 4)
+    return {
+        "one output, with bias": case(1, 1, True, True),
+        "three outputs, without bias": case(2, 3, False, True),
+        "3000 outputs, training mode": case(3, 3000, True, True),
+        "3000 outputs, evaluation mode": case(3, 3000, True, False),
+        "3000 outputs, without bias": case(3, 3000, False, bool(rng.integers(2))),
+    }
+
+
+def ask(LinearVariational, inputs):
+    got = {}
+    for name, case in inputs.items():
+        layer = LinearVariational(case["x"].shape[1], case["units"], bias=case["bias"]).to(device)
+        layer.train(case["training"])
+        names = ["weight_mean", "weight_rho", *["bias_mean", "bias_rho"] * case["bias"]]
+        parameters = [getattr(layer, k) for k in names]
         with torch.no_grad():
-            layer.weight_mean[:] = torch.tensor(m[:3], device=device)
-            layer.weight_rho[:] = torch.tensor(r[:3], device=device)
-            if bias:
-                layer.bias_mean[:], layer.bias_rho[:] = float(m[3]), float(r[3])
-        layer.train(bool(rng.integers(2)))
-        x = rng.normal(size=(4, 3))
-        xb = np.hstack([x, np.ones((4, 1)) * bias])
-        calls = [layer(torch.tensor(x, device=device)) for _ in range(2)]
-        outputs = [np.array(torch.as_tensor(call).tolist(), dtype=float) for call in calls]
-        assert outputs[0].shape == (4, units), f"forward must return (N, out_features), not {outputs[0].shape}"
-        c = (xb * np.logaddexp(0, r) ** 2) @ xb.T  # one draw for all rows: outputs at several inputs are correlated
-        spread = np.sqrt(np.diag(c))
+            for k, parameter in zip(names, parameters, strict=True):
+                parameter.copy_(torch.tensor(case[k], device=device))
+        x = torch.tensor(case["x"], device=device)
+        first, second = layer(x), layer(x)
+        gradients = [None] * len(names)
+        if getattr(first, "requires_grad", None):
+            total = (torch.tensor(case["weights"], device=device) * first).sum()
+            gradients = torch.autograd.grad(total, parameters, allow_unused=True)
+        got[name] = {"first call": first, "second call": second}
+        got[name] |= {f"gradient in {k}": gradient for k, gradient in zip(names, gradients, strict=True)}
+    return got
+
+
+def parameters(case):
+    return ["weight_mean", "weight_rho"] + ["bias_mean", "bias_rho"] * case["bias"]
+
+
+def shapes(inputs):
+    forms = {}
+    for name, case in inputs.items():
+        shape = (len(case["x"]), case["units"])
+        forms[name] = {"first call": shape, "second call": shape}
+        forms[name] |= {f"gradient in {k}": maybe(case[k].shape) for k in parameters(case)}
+    return forms
+
+
+def judge(inputs, got):
+    for name, case in inputs.items():
+        x, answer = case["x"], got[name]
+        mean, rho = case["weight_mean"], case["weight_rho"]
+        if case["bias"]:
+            x = np.column_stack([x, np.ones(len(x))])
+            mean, rho = np.column_stack([mean, case["bias_mean"]]), np.column_stack([rho, case["bias_rho"]])
+        s, noise = np.logaddexp(0, rho), []
+        for call in ("first call", "second call"):
+            z = answer[call]
+            if not (np.isrealobj(z) and np.isfinite(z).all()):
+                return f"{name}: the outputs are not finite real numbers: {describe(z)}."
+            drawn = (np.linalg.pinv(x) @ z).T  # (units, inputs): the weights of this call
+            if not (np.abs(x @ drawn.T - z) < 1e-4 * (1 + np.abs(z).max())).all():
+                return (
+                    f"{name}: no weights and bias give these outputs at all {len(x)} rows of x: "
+                    "W and b are drawn once a call, and used for every row."
+                )
+            noise.append((drawn - mean) / s)
+        if not np.abs(noise[0] - noise[1]).min() > 0:
+            return f"{name}: two calls used an equal weight: each call draws W and b afresh, in both modes."
+        slope = case["weights"].T @ x
+        want = {"mean": slope, "rho": slope * noise[0] / (1 + np.exp(-rho))}
+        for k in parameters(case):
+            gradient, expected = answer[f"gradient in {k}"], want[k.split("_")[1]]
+            if gradient is None:
+                return f"{name}: no gradient reaches {k}."
+            expected = expected[:, -1] if k.startswith("bias") else expected[:, : case["x"].shape[1]]
+            size = 1e-4 * (1 + np.abs(expected).max())
+            hint = "W = mean + s noise, s = log(1 + exp(rho)): gradients pass through both."
+            if wrong := differs(f"the gradient in {k}, {name}", gradient, expected, rtol=1e-4, atol=size, hint=hint):
+                return wrong
+        if case["units"] < 1000:
+            continue
         # 6 standard errors: a right answer fails once in some ten million runs
-        for z in outputs:
-            assert (np.abs(z.mean(1) - xb @ m) < 6 * spread / units**0.5).all(), "wrong mean of the outputs"
-            tolerance = 6 * np.sqrt((np.outer(spread, spread) ** 2 + c**2) / units)
-            assert (np.abs(np.cov(z) - c) < tolerance).all(), "wrong covariance of the outputs at several inputs"
-        product = ((outputs[0] - (xb @ m)[:, None]) * (outputs[1] - (xb @ m)[:, None])).mean(1)
-        assert (np.abs(product) < 6 * spread**2 / units**0.5).all(), "two calls must be independent"
-        calls[0].square().sum().backward()
-        assert all(p.grad is not None for p in layer.parameters()), "a parameter gets no gradient"
+        count = case["units"]
+        inputs_ = [f"weights of input {k}" for k in range(case["x"].shape[1])] + ["biases"] * case["bias"]
+        for e in noise:
+            for k, about in enumerate(inputs_):
+                if not abs(e[:, k].mean()) < 6 / count**0.5:
+                    return f"{name}: the {about} are not centred on their mean."
+                if not abs((e[:, k] ** 2).mean() - 1) < 6 * (2 / count) ** 0.5:
+                    found = (e[:, k] ** 2).mean() ** 0.5
+                    return f"{name}: the spread of the {about} is {found:.3g} times log(1 + exp(rho))."
+            if not (np.abs(np.corrcoef(e.T) - np.eye(e.shape[1])) < 6 / count**0.5).all():
+                return f"{name}: the weights of different inputs are correlated: each entry has noise of its own."
+            if not abs((e**4).mean() - 3) < 1.0:
+                return f"{name}: the weights are not normal: fourth moment {(e**4).mean():.3g}, expected 3."
+        if not (np.abs((noise[0] * noise[1]).mean(0)) < 6 / count**0.5).all():
+            return f"{name}: two calls are correlated: each call draws W and b afresh."
 
 
-hidden()
-del hidden
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -1083,44 +1415,90 @@ assert matches("its gradient", pretender.theta.grad, -13.0, hint=hint)
 
 
 ### BEGIN HIDDEN TESTS
-def hidden():
-    import numpy as np
+def draw(rng):
+    # the k-th call of the model returns slopes[k] theta sum(x): the value of the answer tells which calls it used
+    def case(x, y, slopes, data_size, samples, kl_value, square=0.0, theta=1.0):
+        return {
+            "x": x,
+            "y": y,
+            "slopes": [float(v) for v in slopes],
+            "data_size": data_size,
+            "samples": samples,
+            "kl_value": kl_value,
+            "square": square,
+            "theta": theta,
+        }
+
+    x, y = np.array([[1.0], [3.0]]), np.zeros(2)
+    cases = {
+        "N = B = 2, S = 1": case(x, y, range(1, 9), 2, 1, 5.0),
+        "N = 20, B = 2, S = 1": case(x, y, range(1, 9), 20, 1, 5.0),
+        "N = 2, B = 2, S = 3": case(x, y, range(1, 9), 2, 3, 5.0),
+    }
+    for size, samples in ((1, 1), (4, 1), (3, 5)):
+        x, y, n = rng.normal(size=(size, 2)), rng.normal(size=size), int(rng.integers(size + 1, 300))
+        slopes = rng.permutation(np.linspace(-1.5, 2, samples + 3)) + rng.uniform(-0.05, 0.05, samples + 3)
+        numbers = rng.uniform(1, 9), rng.uniform(0.5, 1.5), rng.uniform(0.5, 2)
+        name = f"random, N = {n}, B = {size}, S = {samples}"
+        cases[name] = case(x, y, slopes, n, samples, *(float(v) for v in numbers))
+    return cases
+
+
+def ask(elbo, inputs):
+    from torch import nn
 
     class Model(nn.Module):
-        def __init__(self, slopes, kl_value):
+        def __init__(self, slopes, kl_value, theta):
             super().__init__()
-            self.theta, self.slopes, self.kl_value = nn.Parameter(torch.ones((), device=device)), slopes, kl_value
-            self.weight, self.calls = nn.Parameter(torch.zeros(7, device=device)), 0
+            self.theta = nn.Parameter(torch.tensor(theta, device=device))
+            self.weight = nn.Parameter(torch.zeros(7, device=device))
+            self.slopes, self.kl_value, self.calls = slopes, kl_value, 0
 
         def forward(self, x):
+            slope = self.slopes[self.calls % len(self.slopes)]
             self.calls += 1
-            return self.slopes[self.calls - 1] * self.theta * x.sum(1, keepdim=True)
+            return slope * self.theta * x.sum(1, keepdim=True)
 
         def kl(self):
             return self.kl_value * self.theta**2
 
-    rng = np.random.default_rng()
-    for size, samples in ((1, 1), (4, 1), (3, 5)):
-        slopes, kl_value, n = rng.normal(size=samples), float(rng.uniform(1, 9)), int(rng.integers(5, 300))
-        x, y = rng.normal(size=(size, 2)), rng.normal(size=size)
-        model = Model(slopes.tolist(), kl_value)
-        given = torch.tensor(x, device=device), torch.tensor(y, device=device)
-        answer = elbo(model, lambda outputs, y: -((outputs[:, 0] - y) ** 2), *given, n, samples)
-        got = np.array(torch.as_tensor(answer).tolist(), dtype=float)
-        residuals = np.outer(slopes, x.sum(1)) - y
-        expected = -n * (residuals**2).mean() - kl_value
-        assert got.size == 1, f"the ELBO is one number, not shape {got.shape}"
-        assert model.calls == samples, f"the model was called {model.calls} times for {samples} draws"
-        assert abs(float(got.reshape(())) - expected) < 1e-6 * (1 + abs(expected)), (
-            f"wrong for B = {size}, S = {samples}"
-        )
-        gradient = float(torch.autograd.grad(answer.sum(), model.theta)[0])
-        expected = -2 * n * (residuals * np.outer(slopes, x.sum(1))).mean() - 2 * kl_value
-        assert abs(gradient - expected) < 1e-6 * (1 + abs(expected)), "wrong gradient: is a part of it detached?"
+    got = {}
+    for name, case in inputs.items():
+        model = Model(case["slopes"], case["kl_value"], case["theta"])
+        x, y = (torch.tensor(case[k], device=device) for k in ("x", "y"))
+
+        def log_likelihood(outputs, y, square=case["square"]):
+            return -outputs[:, 0] - square * (outputs[:, 0] - y) ** 2
+
+        value, gradient = elbo(model, log_likelihood, x, y, case["data_size"], case["samples"]), None
+        if getattr(value, "requires_grad", None):
+            gradient = torch.autograd.grad(value.sum(), model.theta, allow_unused=True)[0]
+        got[name] = {"ELBO": value, "gradient": gradient}
+    return got
 
 
-hidden()
-del hidden
+def shapes(inputs):
+    return {name: {"ELBO": (), "gradient": maybe(())} for name in inputs}
+
+
+def judge(inputs, got):
+    for name, case in inputs.items():
+        total = case["x"].sum(1)
+        outputs = case["theta"] * np.outer(case["slopes"][: case["samples"]], total)
+        rest = outputs - case["y"]
+        fit = case["data_size"] * (-outputs - case["square"] * rest**2).mean()
+        slope = case["data_size"] * ((-1 - 2 * case["square"] * rest) * outputs / case["theta"]).mean()
+        want = {"ELBO": fit - case["kl_value"] * case["theta"] ** 2}
+        want["gradient"] = slope - 2 * case["kl_value"] * case["theta"]
+        hint = "N/B times the sum over the batch, averaged over S calls of the model (one call a draw), minus the KL."
+        for key, value in want.items():
+            if got[name][key] is None:
+                return f"{name}: the ELBO has no gradient: keep it a torch tensor from beginning to end."
+            size = 1e-5 * (1 + case["data_size"] * np.abs(rest).max() ** 2 + np.abs(outputs).max())
+            if wrong := differs(f"the {key}, {name}", got[name][key], value, rtol=1e-5, atol=size, hint=hint):
+                return wrong
+
+
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -1172,25 +1550,37 @@ assert matches("gap", answer[1], 0.5 * math.log(4 / 3), hint=hint)
 
 
 ### BEGIN HIDDEN TESTS
-def hidden():
-    import numpy as np
+def draw(rng):
+    cases = {"precision [[2, 1], [1, 2]]": np.array([[2.0, 1.0], [1.0, 2.0]])}
+    cases["precision [[4]]"] = np.array([[4.0]])
+    for size in (2, 4):
+        root = rng.normal(size=(size, size))
+        cases[f"a random precision, D = {size}"] = root @ root.T + 0.5 * np.eye(size)
+    return cases
 
-    rng = np.random.default_rng()
-    for size in (1, 4):
-        root = rng.normal(size=(size, size)) + 2 * np.eye(size)
-        precision = root @ root.T
-        answer = mean_field_optimum(torch.tensor(precision, device=device))
-        got, gap = (np.array(torch.as_tensor(v).tolist(), dtype=float) for v in answer)
-        assert got.shape == (size,) and gap.size == 1, f"shapes {got.shape}, {gap.shape} for D = {size}"
-        assert np.abs(got * np.diag(precision) - 1).max() < 1e-6, "wrong variances for a random precision"
-        # the gap is minus half the log determinant of the posterior's correlation of precision
+
+def ask(mean_field_optimum, inputs):
+    return {k: mean_field_optimum(torch.tensor(v, device=device)) for k, v in inputs.items()}
+
+
+def shapes(inputs):
+    return {name: [(len(precision),), ()] for name, precision in inputs.items()}
+
+
+def judge(inputs, got):
+    for name, precision in inputs.items():
+        variances, gap = got[name]
+        hint = "The best variances are 1 / Lambda_jj."
+        if wrong := differs(f"the variances, {name}", variances, 1 / np.diag(precision), rtol=1e-5, hint=hint):
+            return wrong
+        # the gap is minus half the log determinant of the precision scaled to a unit diagonal
         scale = 1 / np.sqrt(np.diag(precision))
-        expected = -0.5 * np.linalg.slogdet(precision * np.outer(scale, scale))[1]
-        assert abs(float(gap.reshape(())) - expected) < 1e-6 * (1 + expected), "wrong gap for a random precision"
+        want = -0.5 * np.linalg.slogdet(precision * np.outer(scale, scale))[1]
+        hint = "Half the difference of the log determinants of diag(Lambda) and of Lambda."
+        if wrong := differs(f"the gap, {name}", gap, want, rtol=1e-4, atol=1e-4, hint=hint):
+            return wrong
 
 
-hidden()
-del hidden
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -1455,46 +1845,127 @@ assert float(model[0][0].running_mean.abs().max()) == 0, "BatchNorm has learned 
 
 
 ### BEGIN HIDDEN TESTS
-def hidden():
-    import numpy as np
+def draw(rng):
+    def case(p, weight, x, rows, flags, mean, variance):
+        return {
+            "p": p,
+            "weight": weight,
+            "x": x,
+            "rows": rows,
+            "samples": 4,
+            "flags": flags,
+            "mean": mean,
+            "variance": variance,
+        }
 
-    rng = np.random.default_rng()
-    p, units, rows = float(rng.uniform(0.2, 0.6)), int(rng.integers(3, 7)), 5000
-    weight, x = rng.uniform(0.2, 0.8, units), rng.uniform(-1, 1, units)
+    ones = np.ones(4)
+    # BatchNorm comes in training mode, all the rest in evaluation mode
+    some = [bool(v) for v in rng.integers(0, 2, 7)]
+    cases = {
+        "BatchNorm in training mode": case(0.5, ones, ones, 5000, [False] * 4 + [True] + [False] * 2, 0 * ones, ones)
+    }
+    for name, flags in (("random flags", some), ("the opposite flags", [not v for v in some])):
+        units = int(rng.integers(3, 6))
+        parts = rng.uniform(0.3, 0.8, units), rng.uniform(0.4, 1.0, units) * rng.choice([-1, 1], units)
+        buffers = rng.uniform(-0.2, 0.2, units), rng.uniform(0.8, 1.5, units)
+        cases[name] = case(float(rng.uniform(0.2, 0.5)), *parts, 5000, flags, *buffers)
+    cases["one input"] = case(0.5, ones[:3], ones[:3], 1, some, np.zeros(3), ones[:3])
+    return cases
+
+
+def ask(mc_dropout, inputs):
+    from torch import nn
 
     class Block(nn.Module):
-        def __init__(self):
+        def __init__(self, units, p):
             super().__init__()
-            self.parts = nn.ModuleList([nn.Sequential(nn.BatchNorm1d(units, eps=0.0), nn.Dropout(p))])
+            self.parts = nn.ModuleList([nn.Sequential(nn.BatchNorm1d(units), nn.Dropout(p))])
 
         def forward(self, x):
             return self.parts[0](x)
 
-    model = nn.Sequential(nn.Identity(), Block(), nn.Linear(units, 1, bias=False)).to(device)
-    with torch.no_grad():
-        model[2].weight[0] = torch.tensor(weight, device=device)
-    for module in model.modules():
-        module.training = bool(rng.integers(2))
-    before = [module.training for module in model.modules()]
-    answer = mc_dropout(model, torch.tensor(np.tile(x, (rows, 1)), device=device), 4)
-    got = np.array(torch.as_tensor(answer).tolist(), dtype=float)
-    assert got.shape == (4, rows), f"4 passes over {rows} inputs must give (4, {rows}), not {got.shape}"
-    logits = np.log(got) - np.log1p(-got)
-    parts = weight * x
-    variance = p / (1 - p) * (parts**2).sum()
-    # 6 standard errors (4th moment of a sum of two-point variables at most 3 var^2 + sum of their own)
-    fourth = (parts**4).sum() * p * (1 - 3 * p + 3 * p * p) / (1 - p) ** 3 + 3 * variance**2
-    assert abs(logits.mean() - parts.sum()) < 6 * (variance / logits.size) ** 0.5, "wrong mean of the random logits"
-    assert abs(logits.var() - variance) < 6 * (fourth / logits.size) ** 0.5, (
-        "dropout is not on, or twice, or BatchNorm is"
-    )
-    assert abs(float(np.corrcoef(logits[0], logits[1])[0, 1])) < 0.1, "two passes must have masks of their own"
-    assert [module.training for module in model.modules()] == before, "the modes of the model are not put back"
-    assert float(model[1].parts[0][0].running_mean.abs().max()) == 0, "BatchNorm has learned from the test data"
+    got = {}
+    for name, case in inputs.items():
+        units = len(case["x"])
+        model = nn.Sequential(Block(units, case["p"]), nn.Linear(units, 1, bias=False)).to(device)
+        norm = model[0].parts[0][0]
+        with torch.no_grad():
+            model[1].weight[0] = torch.tensor(case["weight"], device=device)
+            norm.running_mean[:] = torch.tensor(case["mean"], device=device)
+            norm.running_var[:] = torch.tensor(case["variance"], device=device)
+        for module, flag in zip(model.modules(), case["flags"], strict=True):
+            module.training = flag
+        x = torch.tensor(case["x"], device=device).repeat(case["rows"], 1)
+        got[name] = {
+            "probabilities": mc_dropout(model, x, case["samples"]),
+            "modes of the modules afterwards": [module.training for module in model.modules()],
+            "running mean of BatchNorm": norm.running_mean,
+            "running variance of BatchNorm": norm.running_var,
+            "inputs afterwards": x[:1],
+        }
+    return got
 
 
-hidden()
-del hidden
+def shapes(inputs):
+    forms = {}
+    for name, case in inputs.items():
+        units = (len(case["x"]),)
+        forms[name] = {
+            "probabilities": (case["samples"], case["rows"]),
+            "modes of the modules afterwards": [()] * len(case["flags"]),
+            "running mean of BatchNorm": units,
+            "running variance of BatchNorm": units,
+            "inputs afterwards": (1, *units),
+        }
+    return forms
+
+
+def judge(inputs, got):
+    from itertools import product
+
+    for name, case in inputs.items():
+        answer, p = got[name], case["p"]
+        given = {"running mean of BatchNorm": "mean", "running variance of BatchNorm": "variance"}
+        probs = answer["probabilities"]
+        if not (np.isrealobj(probs) and (probs > 0).all() and (probs < 1).all()):
+            return f"{name}: probabilities between 0 and 1 were expected, got {describe(probs)}. Is the sigmoid there?"
+        logits = np.log(probs) - np.log1p(-probs)
+        parts = case["weight"] * (case["x"] - case["mean"]) / np.sqrt(case["variance"] + 1e-5)  # the eps of BatchNorm
+        # every unit is 0 or 1/(1 - p) times itself, so a logit is one of 2^D numbers
+        sums = np.array(
+            [
+                sum(part * on for part, on in zip(parts, mask, strict=True))
+                for mask in product((0, 1), repeat=len(parts))
+            ]
+        )
+        off = np.abs(logits[..., None] - sums / (1 - p)).min(-1)
+        if not (off < 5e-3).all():
+            return (
+                f"{name}: a logit is {logits.flat[int(off.argmax())]:.4g}, which no choice of dropped units gives: dropout with "
+                f"p = {p:.3g} is the only thing that is on (BatchNorm is in evaluation mode)."
+            )
+        if case["rows"] > 1000:
+            variance = p / (1 - p) * (parts**2).sum()
+            # 6 standard errors (4th moment of a sum of two-point variables at most 3 var^2 + sum of their own)
+            fourth = (parts**4).sum() * p * (1 - 3 * p + 3 * p * p) / (1 - p) ** 3 + 3 * variance**2
+            if not abs(logits.mean() - parts.sum()) < 6 * (variance / logits.size) ** 0.5:
+                return f"{name}: the logits have mean {logits.mean():.4g}, expected {parts.sum():.4g}."
+            if not abs(logits.var() - variance) < 6 * (fourth / logits.size) ** 0.5:
+                return (
+                    f"{name}: the logits have variance {logits.var():.4g}, expected {variance:.4g}: "
+                    "every nn.Dropout must be on, and once."
+                )
+            if not (np.abs(np.corrcoef(logits) - np.eye(len(logits))) < 6 / case["rows"] ** 0.5).all():
+                return f"{name}: the rows are correlated: each pass has masks of its own."
+        if [bool(v) for v in answer["modes of the modules afterwards"]] != case["flags"]:
+            return f"{name}: each module must leave in the mode in which it came."
+        for key, source in given.items():
+            if wrong := differs(f"the {key}, {name}", answer[key], case[source], hint="It learned from the test data."):
+                return wrong
+        if wrong := differs(f"the inputs afterwards, {name}", answer["inputs afterwards"][0], case["x"]):
+            return wrong
+
+
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -1535,26 +2006,40 @@ assert matches("p = 1/2", expected_dropout_loss(x, y, w, 0.5), 14.0, hint=hint)
 
 
 ### BEGIN HIDDEN TESTS
-def hidden():
-    from itertools import product
-
-    import numpy as np
-
-    rng = np.random.default_rng()
+def draw(rng):
+    x, y, w = np.array([[1.0, 2.0], [1.0, 0.0]]), np.array([3.0, 3.0]), np.array([2.0, 1.0])
+    cases = {"two points, p = 0": (x, y, w, 0.0), "two points, p = 1/2": (x, y, w, 0.5)}
+    cases["one point, p = 1/2"] = (np.array([[2.0]]), np.array([1.0]), np.array([1.0]), 0.5)
     for size in (1, 4):
         p, x, y, w = float(rng.uniform(0.1, 0.8)), rng.normal(size=(size, 3)), rng.normal(size=size), rng.normal(size=3)
-        answer = expected_dropout_loss(*(torch.tensor(v, device=device) for v in (x, y, w)), p)
-        got = np.array(torch.as_tensor(answer).tolist(), dtype=float)
-        expected = 0.0
-        for mask in product((0, 1), repeat=3):  # all eight masks
+        cases[f"random data, N = {size}, D = 3, p = {p:.3f}"] = (x, y, w, p)
+    return cases
+
+
+def ask(expected_dropout_loss, inputs):
+    got = {}
+    for name, (x, y, w, p) in inputs.items():
+        got[name] = expected_dropout_loss(*(torch.tensor(v, device=device) for v in (x, y, w)), p)
+    return got
+
+
+def shapes(inputs):
+    return dict.fromkeys(inputs, ())
+
+
+def judge(inputs, got):
+    from itertools import product
+
+    for name, (x, y, w, p) in inputs.items():
+        want = 0.0
+        for mask in product((0, 1), repeat=len(w)):  # all masks
             probability = p ** mask.count(0) * (1 - p) ** mask.count(1)
-            expected += probability * ((y - (x * mask) @ w / (1 - p)) ** 2).sum()
-        assert got.size == 1, f"the loss is one number, not shape {got.shape}"
-        assert abs(float(got.reshape(())) - expected) < 1e-6 * (1 + expected), f"wrong for N = {size} and a random p"
+            want += probability * ((y - (x * mask) @ w / (1 - p)) ** 2).sum()
+        hint = "The sum of squares at the mean, plus the variance of each prediction."
+        if wrong := differs(f"the expected loss, {name}", got[name], want, rtol=1e-5, atol=1e-5, hint=hint):
+            return wrong
 
 
-hidden()
-del hidden
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -1606,31 +2091,41 @@ assert matches("mutual information", answer[1], [0, math.log(2), 0], hint=hint)
 
 
 ### BEGIN HIDDEN TESTS
-def hidden():
-    import numpy as np
-
-    rng = np.random.default_rng()
-
-    def plogp(p):
-        return np.where(p > 0, p * np.log(np.where(p > 0, p, 1)), 0)
-
+def draw(rng):
+    cases = {"two draws, three inputs": np.array([[0.5, 0.0, 1.0], [0.5, 1.0, 1.0]])}
+    cases["two draws that agree, one input"] = np.array([[0.25], [0.25]])
     for samples, size in ((1, 3), (6, 5)):
         probs = rng.uniform(0.01, 0.99, (samples, size))
         probs[0, 0], probs[-1, 1] = 0.0, 1.0
-        answer = entropy_and_information(torch.tensor(probs, device=device))
-        entropy, information = (np.array(torch.as_tensor(v).tolist(), dtype=float) for v in answer)
-        assert entropy.shape == (size,) and information.shape == (size,), f"shapes {entropy.shape}, {information.shape}"
+        cases[f"random, S = {samples}, N = {size}"] = probs
+    return cases
+
+
+def ask(entropy_and_information, inputs):
+    return {k: entropy_and_information(torch.tensor(probs, device=device)) for k, probs in inputs.items()}
+
+
+def shapes(inputs):
+    return {name: [(probs.shape[1],), (probs.shape[1],)] for name, probs in inputs.items()}
+
+
+def judge(inputs, got):
+    from scipy.special import rel_entr, xlogy
+
+    for name, probs in inputs.items():
+        entropy, information = got[name]
         mean = probs.mean(0)
-        assert np.abs(entropy + plogp(mean) + plogp(1 - mean)).max() < 1e-6, "wrong predictive entropy"
+        want = 0.0 - xlogy(mean, mean) - xlogy(1 - mean, 1 - mean)
+        hint = "H of the average over the draws, in nats, with 0 log 0 = 0."
+        if wrong := differs(f"the predictive entropy, {name}", entropy, want, atol=1e-5, rtol=1e-5, hint=hint):
+            return wrong
         # the mean divergence of the draws from their average
-        divergence = sum(
-            plogp(q) - q * np.log(np.where(m > 0, m, 1)) for q, m in ((probs, mean), (1 - probs, 1 - mean))
-        )
-        assert np.abs(information - divergence.mean(0)).max() < 1e-6, "wrong mutual information"
+        want = (rel_entr(probs, mean) + rel_entr(1 - probs, 1 - mean)).mean(0)
+        hint = "The entropy of the average minus the average of the entropies."
+        if wrong := differs(f"the mutual information, {name}", information, want, atol=1e-5, rtol=1e-5, hint=hint):
+            return wrong
 
 
-hidden()
-del hidden
 ### END HIDDEN TESTS
 
 # %% [markdown]
