@@ -15,6 +15,7 @@ c.CourseDirectory.release_directory = "labs"
 # nbgrader copies whatever lies beside a source notebook to students and into graded folders: never the text source.
 c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc", "__pycache__", ".pytest_cache"]
 c.CourseDirectory.ignore += ["*.py", "*.lock", "*.png", "*.md"]
+c.CourseDirectory.ignore += ["judge"]  # a lab's folder of what its judge alone reads
 
 c.ClearSolutions.code_stub = {
     "python": "# YOUR CODE HERE\n"

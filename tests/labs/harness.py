@@ -64,7 +64,7 @@ def truth_table(lab: str, *, jobs: int = 2, repeat: int = 1) -> list[Outcome]:
         report = Path(folder) / "table.json"
         command = [sys.executable, __file__, lab, "--jobs", str(jobs), "--repeat", str(repeat)]
         command += ["--json", str(report)]
-        done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
         if not report.is_file():
             raise RuntimeError(f"the truth table of {lab} was not made:\n{done.stdout}\n{done.stderr}")
         rows = json.loads(report.read_text())
