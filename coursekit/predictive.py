@@ -3,9 +3,39 @@
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+
+from coursekit._roots import bisect
+from coursekit._student import student_cdf, student_half_width, student_log_density
+
+
+@runtime_checkable
+class Predictive(Protocol):
+    """What is said about N targets: a law over classes (``mean`` (N, C) its probabilities) or over numbers ((N,))."""
+
+    @property
+    def mean(self) -> Tensor:
+        """(N, C) class probabilities, or (N,) means."""
+
+    def log_prob(self, y: Tensor) -> Tensor:
+        """(N,) log probability, or density, of labels or targets y (N,), in nats."""
+
+
+@runtime_checkable
+class Posterior(Protocol):
+    """What has learned from data: every posterior of :mod:`coursekit.bayes`."""
+
+    def predict(self, x: Tensor, *, samples: int | None = None, generator: torch.Generator | None = None) -> Predictive:
+        """The predictive at x (N, ...).
+
+        Args:
+            samples: draws of the weights, or members used; ``None``: the closed form where there is one, all members,
+                or as many draws as the method takes by default.
+            generator: source of the draws. Given where nothing is drawn, it is an error.
+        """
 
 
 class CategoricalUncertainty:
@@ -20,6 +50,24 @@ class CategoricalUncertainty:
     def confidence(self) -> Tensor:
         """(N,) the largest predictive probability."""
         return self.mean.amax(-1)
+
+    def log_prob(self, y: Tensor) -> Tensor:
+        """(N,) log predictive probability of labels y (N,) in 0 .. C-1, in nats.
+
+        Raises:
+            TypeError, ValueError: no integers, another length, another device, or a label out of range.
+        """
+        classes = self.mean.shape[-1]
+        if not isinstance(y, Tensor) or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+            raise TypeError(f"y must be an integer tensor (N,) of labels, got {_describe(y)}")
+        if y.shape != self.mean.shape[:1] or y.device != self.mean.device:
+            raise ValueError(
+                f"y must have shape {tuple(self.mean.shape[:1])} on {self.mean.device}, got {tuple(y.shape)} on "
+                f"{y.device}"
+            )
+        if y.numel() and not bool(((y >= 0) & (y < classes)).all()):
+            raise ValueError(f"y goes from {int(y.min())} to {int(y.max())}, expected labels 0 to {classes - 1}")
+        return self.mean.gather(-1, y.long()[:, None]).squeeze(-1).log()
 
     @cached_property
     def entropy(self) -> Tensor:
@@ -182,13 +230,13 @@ class NormalPredictive:
     def log_prob(self, t: Tensor) -> Tensor:
         """(N,) log density of the mixture at targets t (N,), in nats."""
         scale = self._scales()
-        z = (self._check_target(t) - self.means) / scale
+        z = (_target(t, self.means[0]) - self.means) / scale
         log_components = -0.5 * z.square() - scale.log() - 0.5 * math.log(2 * math.pi)
         return torch.logsumexp(log_components, 0) - math.log(self.means.shape[0])
 
     def cdf(self, t: Tensor) -> Tensor:
         """(N,) distribution function of the mixture at t (N,)."""
-        return torch.special.ndtr((self._check_target(t) - self.means) / self._scales()).mean(0)
+        return torch.special.ndtr((_target(t, self.means[0]) - self.means) / self._scales()).mean(0)
 
     def quantile(self, level: float) -> Tensor:
         """(N,) the value below which the target falls with probability ``level`` in (0, 1).
@@ -202,12 +250,7 @@ class NormalPredictive:
         quantiles = self.means + z * scale
         if self.means.shape[0] == 1:
             return quantiles[0]
-        low, high = quantiles.amin(0), quantiles.amax(0)
-        for _ in range(64):  # halves the bracket down to the last bit of float64
-            middle = (low + high) / 2
-            below = self.cdf(middle) < level
-            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-        return (low + high) / 2
+        return bisect(lambda t: self.cdf(t) < level, quantiles.amin(0), quantiles.amax(0))
 
     def interval(self, level: float = 0.95) -> tuple[Tensor, Tensor]:
         """(N,), (N,) the central interval that holds the target with probability ``level``."""
@@ -218,11 +261,106 @@ class NormalPredictive:
     def _scales(self) -> Tensor:
         return (self.variances + self.mean_variances).sqrt()
 
-    def _check_target(self, t: Tensor) -> Tensor:
-        t = torch.as_tensor(t, dtype=self.means.dtype, device=self.means.device)
-        if t.ndim and t.shape != self.means.shape[1:]:
-            raise ValueError(f"t must have shape {tuple(self.means.shape[1:])}, got {tuple(t.shape)}")
-        return t
+
+class StudentLaw:
+    """What a law of Student's t says of each target: for a class with ``freedom location scale aleatoric`` (N,)."""
+
+    @property
+    def mean(self) -> Tensor:
+        """(N,) predictive mean, the location."""
+        return self.location
+
+    @property
+    def epistemic(self) -> Tensor:
+        """(N,) variance - aleatoric."""
+        return self.variance - self.aleatoric
+
+    @property
+    def variance(self) -> Tensor:
+        """(N,) scale^2 freedom / (freedom - 2)."""
+        return self.scale.square() * self.freedom / (self.freedom - 2)
+
+    @property
+    def std(self) -> Tensor:
+        """(N,) square root of the variance."""
+        return self.variance.sqrt()
+
+    def log_prob(self, t: Tensor) -> Tensor:
+        """(N,) log density at targets t (N,), in nats."""
+        z = (_target(t, self.location) - self.location) / self.scale
+        return student_log_density(z, self.freedom) - self.scale.log()
+
+    def cdf(self, t: Tensor) -> Tensor:
+        """(N,) distribution function at t (N,), to rounding in float64."""
+        return student_cdf((_target(t, self.location) - self.location) / self.scale, self.freedom)
+
+    def quantile(self, level: float) -> Tensor:
+        """(N,) the value below which the target falls with probability ``level`` in (0, 1)."""
+        if not 0 < level < 1:
+            raise ValueError(f"level={level}: a quantile level lies strictly between 0 and 1")
+        tail = min(level, 1 - level)
+        half = self.scale * student_half_width(self.freedom, tail)
+        return self.location + (half if level > 0.5 else -half)
+
+    def interval(self, level: float = 0.95) -> tuple[Tensor, Tensor]:
+        """(N,), (N,) the central interval that holds the target with probability ``level``."""
+        if not 0 < level < 1:
+            raise ValueError(f"level={level}: the probability of an interval lies strictly between 0 and 1")
+        half = self.scale * student_half_width(self.freedom, (1 - level) / 2)
+        return self.location - half, self.location + half
+
+
+@dataclass(frozen=True)
+class StudentPredictive(StudentLaw):
+    r"""Student's t for each target: what is left of a normal law whose mean and variance are integrated out.
+
+    .. math:: t \sim m + s\,T_\nu, \qquad \operatorname{Var}[t] = s^2\,\frac{\nu}{\nu - 2}
+
+    Args:
+        freedom: (N,) degrees of freedom nu > 2, so that the variance exists.
+        location: (N,) m, in the unit of the target; scale: (N,) s > 0, in that unit.
+        aleatoric: (N,) the part of the variance that is noise, from 0 to all of it; ``None``: all of it.
+
+    Raises:
+        TypeError: not floating-point tensors.
+        ValueError: shapes that differ, NaN, or a parameter out of range.
+
+    Example: with many degrees of freedom it is the normal law.
+
+    >>> one = torch.ones(1, dtype=torch.float64)
+    >>> p = StudentPredictive(1e9 * one, 0 * one, one)
+    >>> round(float(p.interval(0.95)[1]), 5), round(float(p.cdf(0 * one)), 6)
+    (1.95996, 0.5)
+    """
+
+    freedom: Tensor
+    location: Tensor
+    scale: Tensor
+    aleatoric: Tensor | None = None
+
+    def __post_init__(self):
+        shape = getattr(self.location, "shape", None)
+        for name, low in (("freedom", 2), ("location", -math.inf), ("scale", 0), ("aleatoric", None)):
+            value = getattr(self, name)
+            if name == "aleatoric" and value is None:
+                value = self.variance
+                object.__setattr__(self, name, value)
+            if not isinstance(value, Tensor) or not value.is_floating_point():
+                raise TypeError(f"{name} must be a floating-point tensor (N,), got {_describe(value)}")
+            if value.shape != shape or not bool(torch.isfinite(value).all()):
+                raise ValueError(f"{name} must be finite and of the shape {tuple(shape)} of location")
+            if low is not None and not bool((value > low).all()):
+                raise ValueError(f"{name} must be > {low}, got {float(value.min()):g}")
+        slack = 1 + 16 * torch.finfo(self.scale.dtype).eps
+        if not bool(((self.aleatoric >= 0) & (self.aleatoric <= slack * self.variance)).all()):
+            raise ValueError("aleatoric must lie between 0 and the variance, of which it is a part")
+
+
+def _target(t: Tensor, like: Tensor) -> Tensor:
+    t = torch.as_tensor(t, dtype=like.dtype, device=like.device)
+    if t.ndim and t.shape != like.shape:
+        raise ValueError(f"t must have shape {tuple(like.shape)}, got {tuple(t.shape)}")
+    return t
 
 
 def _describe(value: object) -> str:

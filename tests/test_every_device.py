@@ -177,7 +177,9 @@ def _(place):
     x, y = place.draw(4, 1, 4, 4), place.labels(4)
     posteriors = [bayes.fit_laplace(model, x, y, weights="all", structure=s) for s in ("full", "kfac", "diag")]
     return [
-        p.predict(x, link=link, samples=2, generator=place.generator()) for p in posteriors for link in ("probit", "mc")
+        p.predict(x, link=link, **options)
+        for p in posteriors
+        for link, options in (("probit", {}), ("mc", {"samples": 2, "generator": place.generator()}))
     ]
 
 
@@ -278,6 +280,17 @@ def _(place):
     head, x, y = place.net(lambda: bayes.DirichletHead(2, 3)), place.draw(5, 2), place.labels(5)
     p = head(x)
     return p, p.sample(3, generator=place.generator()), bayes.evidential_classification_loss(p, y)
+
+
+@case("EvidentialNetwork", random=True)
+def _(place):
+    x, results = place.draw(5, 3), []
+    for head in (lambda: bayes.DirichletHead(3, 4), lambda: bayes.NormalInverseGammaHead(3)):
+        network = bayes.EvidentialNetwork(place.net(head))
+        law = network.predict(x)
+        results += [law, network.predict(x, samples=2, generator=place.generator())]
+        results.append(law.variation_ratio if hasattr(law, "labels") else law.interval(0.9))
+    return results
 
 
 @case("NormalInverseGammaHead", "EvidentialNormal", "evidential_regression_loss", random=True)

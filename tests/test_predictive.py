@@ -1,12 +1,13 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from coursekit.predictive import CategoricalPredictive, NormalPredictive
+from coursekit.predictive import CategoricalPredictive, NormalPredictive, StudentPredictive
 
 
 def random_probs(samples, inputs, classes, seed, scale=3.0):
@@ -132,3 +133,78 @@ def test_mixture_moments_and_density(generator):
 def test_normal_refuses(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+FREEDOM = torch.tensor([2.01, 2.5, 3.0, 4.7, 12.0, 250.0, 1e6], dtype=torch.float64)
+
+
+def student(freedom=FREEDOM):
+    location = torch.linspace(-2, 2, len(freedom), dtype=torch.float64)
+    return StudentPredictive(freedom, location, torch.linspace(0.3, 2, len(freedom), dtype=torch.float64))
+
+
+@pytest.mark.parametrize("h", [0.0, 1e-8, 0.3, 1.0, 3.0, 12.0])
+def test_the_distribution_function_is_the_integral_of_the_density(h):
+    p = student()
+    nodes, weights = (torch.as_tensor(v) for v in np.polynomial.legendre.leggauss(400))
+    width = torch.minimum(torch.full_like(p.scale, h), 40 * torch.ones_like(p.scale)) * p.scale
+    area = sum(
+        w / 2 * width * p.log_prob(p.location + width * (1 + u) / 2).exp() for u, w in zip(nodes, weights, strict=True)
+    )
+    for sign in (1, -1):
+        torch.testing.assert_close(p.cdf(p.location + sign * h * p.scale), 0.5 + sign * area, rtol=0, atol=1e-11)
+
+
+def test_three_and_four_degrees_of_freedom_in_closed_form():
+    z = torch.tensor([-30.0, -2.0, 0.1, 1.0, 5.0], dtype=torch.float64)
+    three = StudentPredictive(torch.full_like(z, 3), 0 * z, torch.ones_like(z))
+    u = z / 3**0.5
+    torch.testing.assert_close(three.cdf(z), 0.5 + (u / (1 + u**2) + u.atan()) / math.pi, rtol=1e-10, atol=0)
+    four = StudentPredictive(torch.full_like(z, 4), 0 * z, torch.ones_like(z))
+    w = z / (4 + z**2).sqrt()
+    torch.testing.assert_close(four.cdf(z), 0.5 + 0.75 * (w - w**3 / 3), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("level", [1e-12, 0.01, 0.3, 0.5, 0.975, 1 - 1e-9])
+def test_quantiles_of_students_law_invert_its_distribution_function(level):
+    p = student()
+    torch.testing.assert_close(p.cdf(p.quantile(level)), torch.full_like(FREEDOM, level), rtol=1e-9, atol=1e-15)
+    low, high = p.interval(0.6)
+    torch.testing.assert_close(p.cdf(high) - p.cdf(low), torch.full_like(FREEDOM, 0.6), rtol=1e-12, atol=0)
+
+
+def test_students_law_becomes_the_normal_one():
+    one, t = torch.ones(1, dtype=torch.float64), torch.tensor([1.3], dtype=torch.float64)
+    far, normal = StudentPredictive(1e10 * one, 0 * one, one), NormalPredictive(0 * one[None], one[None])
+    for quantity in ("log_prob", "cdf"):
+        torch.testing.assert_close(getattr(far, quantity)(t), getattr(normal, quantity)(t), rtol=0, atol=1e-8)
+    torch.testing.assert_close(far.quantile(0.999), normal.quantile(0.999), rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (([3.0], [0.0], [0.0]), "scale must be > 0"),
+        (([2.0], [0.0], [1.0]), "freedom must be > 2"),
+        (([3.0], [0.0, 1.0], [1.0]), "shape"),
+        (([3.0], [math.nan], [1.0]), "finite"),
+        (([3.0], [0.0], [1.0], [3.5]), "aleatoric"),
+    ],
+)
+def test_what_is_no_students_law_is_refused(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        StudentPredictive(*(torch.tensor(a, dtype=torch.float64) for a in arguments))
+    with pytest.raises(TypeError, match="floating-point tensor"):
+        StudentPredictive(3.0, torch.zeros(1), torch.ones(1))
+
+
+def test_log_probability_of_labels():
+    p = CategoricalPredictive(torch.tensor([[[0.5, 0.5]], [[0.25, 0.75]]], dtype=torch.float64))
+    assert p.log_prob(torch.tensor([1])).item() == pytest.approx(math.log(0.625), abs=1e-15)
+    for y, error in (
+        (torch.tensor([2]), ValueError),
+        (torch.tensor([1.0]), TypeError),
+        (torch.tensor([0, 1]), ValueError),
+    ):
+        with pytest.raises(error, match="y "):
+            p.log_prob(y)

@@ -6,6 +6,7 @@ from coursekit.bayes.ensemble import Ambiguity, Ensemble, ambiguity_decompositio
 from coursekit.bayes.evidential import (
     DirichletHead,
     EvidentialCategorical,
+    EvidentialNetwork,
     EvidentialNormal,
     NormalInverseGammaHead,
     evidential_classification_loss,
@@ -32,6 +33,7 @@ __all__ = [
     "Elbo",
     "Ensemble",
     "EvidentialCategorical",
+    "EvidentialNetwork",
     "EvidentialNormal",
     "LaplacePosterior",
     "LinearPosterior",

@@ -1,6 +1,7 @@
 """What the networks of this package have in common: checked inputs, likelihoods, predictives made of outputs."""
 
 import math
+from numbers import Integral
 from typing import Literal
 
 import torch
@@ -31,8 +32,15 @@ def check_positive(name: str, value: float) -> float:
 
 
 def check_count(name: str, value: int) -> None:
-    if not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise ValueError(f"{name}={value!r}: expected an integer >= 1")
+
+
+def refuse_idle(*, why: str, **options: object) -> None:
+    """An option that was given and has no effect is an error: its author expects one."""
+    for name, value in options.items():
+        if value is not None:
+            raise ValueError(f"{name} was given, but {why}: leave it out")
 
 
 def all_finite(x: Tensor) -> bool:

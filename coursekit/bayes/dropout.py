@@ -54,9 +54,9 @@ class MCDropout:
         self.noise_std = check_positive("noise_std", noise_std)
 
     def predict(
-        self, x: Tensor, *, samples: int = 100, generator: torch.Generator | None = None
+        self, x: Tensor, *, samples: int | None = None, generator: torch.Generator | None = None
     ) -> CategoricalPredictive | NormalPredictive:
-        """The predictive of ``samples`` passes at x (N, ...).
+        """The predictive of ``samples`` passes at x (N, ...); ``None``: 100.
 
         What comes before the first dropout is computed once.
         Memory: outputs (S, N, K), and the activations of one chunk of the inputs.
@@ -64,6 +64,7 @@ class MCDropout:
         Raises:
             TypeError, ValueError: bad inputs, samples < 1, no dropout that the forward pass reaches.
         """
+        samples = 100 if samples is None else samples
         check_count("samples", samples)
         check_input(self.model, x)
         model, passes = self.model, Passes(generator)

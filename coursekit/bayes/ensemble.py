@@ -22,6 +22,7 @@ from coursekit.bayes._likelihood import (
     check_targets,
     log_likelihood,
     predictive_of,
+    refuse_idle,
 )
 from coursekit.bayes._memory import activation_bytes, chunks
 from coursekit.device import seeded
@@ -70,14 +71,18 @@ class Ensemble:
     def __len__(self) -> int:
         return len(self.models)
 
-    def predict(self, x: Tensor, *, samples: int | None = None) -> CategoricalPredictive | NormalPredictive:
+    def predict(
+        self, x: Tensor, *, samples: int | None = None, generator: torch.Generator | None = None
+    ) -> CategoricalPredictive | NormalPredictive:
         """The predictive at x (N, ...), S = M: each member in evaluation mode, its own mode untouched.
 
         Args:
             samples: use only the first so many members; ``None``: all.
+            generator: nothing is drawn; anything but ``None`` is an error.
 
         Memory: outputs (M, N, K), and the activations of one chunk of the inputs.
         """
+        refuse_idle(generator=generator, why="an ensemble draws nothing")
         samples = len(self.models) if samples is None else samples
         check_count("samples", samples)
         if samples > len(self.models):

@@ -13,6 +13,11 @@ Classification: a Dirichlet over class probabilities.
     heuristic. Read it as a score, not as a posterior variance: nothing in the loss makes it shrink as data accumulate.
 """
 
+import torch
+from torch import Tensor, nn
+
+from coursekit._frozen import evaluation_mode
+from coursekit.bayes._likelihood import check_count, check_input, refuse_idle
 from coursekit.bayes.evidential_classification import (
     DirichletHead,
     EvidentialCategorical,
@@ -25,10 +30,12 @@ from coursekit.bayes.evidential_regression import (
     evidential_regression_loss,
     normal_inverse_gamma_kl,
 )
+from coursekit.predictive import CategoricalPredictive, NormalPredictive, StudentPredictive
 
 __all__ = [
     "DirichletHead",
     "EvidentialCategorical",
+    "EvidentialNetwork",
     "EvidentialNormal",
     "NormalInverseGammaHead",
     "dirichlet_kl",
@@ -36,3 +43,53 @@ __all__ = [
     "evidential_regression_loss",
     "normal_inverse_gamma_kl",
 ]
+
+
+class EvidentialNetwork:
+    """A network that ends in an evidential head, as a posterior: its predictive in one pass.
+
+    Args:
+        model: returns an :class:`EvidentialNormal` or an :class:`EvidentialCategorical`; later training of it is seen.
+
+    Raises:
+        TypeError: no torch module.
+
+    >>> network = EvidentialNetwork(nn.Sequential(nn.Linear(3, 8), nn.ReLU(), DirichletHead(8, 2)))
+    >>> network.predict(torch.zeros(5, 3)).mean.shape, network.predict(torch.zeros(5, 3), samples=7).probs.shape
+    (torch.Size([5, 2]), torch.Size([7, 5, 2]))
+    """
+
+    def __init__(self, model: nn.Module):
+        if not isinstance(model, nn.Module) or isinstance(model, type):
+            raise TypeError(f"model must be a torch module, got {getattr(model, '__name__', type(model).__name__)}")
+        self.model = model
+
+    def predict(
+        self, x: Tensor, *, samples: int | None = None, generator: torch.Generator | None = None
+    ) -> StudentPredictive | EvidentialCategorical | NormalPredictive | CategoricalPredictive:
+        """The predictive at x (N, ...), the network in evaluation mode.
+
+        Args:
+            samples: S draws from the law over laws, each a normal law or class probabilities; ``None``: the closed
+                form, Student's t or the Dirichlet.
+            generator: source of the draws.
+
+        Raises:
+            TypeError, ValueError: bad inputs, a model without an evidential head, samples < 1, or a generator for the
+                closed form.
+        """
+        if samples is not None:
+            check_count("samples", samples)
+        else:
+            refuse_idle(generator=generator, why="without samples nothing is drawn")
+        check_input(self.model, x)
+        with torch.no_grad(), evaluation_mode(self.model):
+            law = self.model(x)
+        if not isinstance(law, EvidentialNormal | EvidentialCategorical):
+            raise TypeError(
+                f"the model must return an EvidentialNormal or an EvidentialCategorical, got {type(law).__name__}: "
+                "end it with a NormalInverseGammaHead or a DirichletHead"
+            )
+        if samples is not None:
+            return law.sample(samples, generator=generator)
+        return law.predictive if isinstance(law, EvidentialNormal) else law

@@ -3,28 +3,27 @@
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.distributions import StudentT
 from torch.nn import functional as F
 
 from coursekit.bayes._likelihood import all_finite, check_count, check_targets
 from coursekit.device import draw_device
-from coursekit.predictive import NormalPredictive
+from coursekit.predictive import NormalPredictive, StudentLaw, StudentPredictive
 
 
 @dataclass(frozen=True)
-class EvidentialNormal:
+class EvidentialNormal(StudentLaw):
     r"""A normal-inverse-gamma over the mean and variance of each target, and its predictive.
 
     .. math:: \sigma^2 \sim \mathrm{InvGamma}(\alpha, \beta), \quad \mu \mid \sigma^2 \sim \mathcal N(\gamma,
         \sigma^2/\nu), \quad y \mid \mu, \sigma^2 \sim \mathcal N(\mu, \sigma^2)
         \;\Rightarrow\; y \sim \mathrm{St}_{2\alpha}\Big(\gamma, \frac{\beta(1 + \nu)}{\nu\alpha}\Big)
 
-    The attributes ``mean aleatoric epistemic variance std log_prob interval`` mean what they do for a
-    :class:`~coursekit.predictive.NormalPredictive`. ``epistemic`` is disputed: the likelihood does not determine nu, so
-    the split comes from the regulariser; see the warning in :mod:`coursekit.bayes.evidential`.
+    The attributes ``mean aleatoric epistemic variance std log_prob cdf quantile interval`` mean what they do for a
+    :class:`~coursekit.predictive.StudentPredictive`; it enters every metric of regression. ``epistemic`` is disputed:
+    the likelihood does not determine nu, so the split comes from the regulariser; see the warning in
+    :mod:`coursekit.bayes.evidential`.
 
     Args:
         gamma: (N,) location; nu: (N,) > 0; alpha: (N,) > 1, so that the variance exists; beta: (N,) > 0.
@@ -49,8 +48,13 @@ class EvidentialNormal:
                 raise ValueError(f"{name} must be finite, > {low} and of shape {tuple(self.gamma.shape)}")
 
     @property
-    def mean(self) -> Tensor:
-        """(N,) predictive mean gamma."""
+    def freedom(self) -> Tensor:
+        """(N,) degrees of freedom of the Student t, 2 alpha."""
+        return 2 * self.alpha
+
+    @property
+    def location(self) -> Tensor:
+        """(N,) location of the Student t, gamma."""
         return self.gamma
 
     @property
@@ -64,30 +68,14 @@ class EvidentialNormal:
         return self.aleatoric / self.nu
 
     @property
-    def variance(self) -> Tensor:
-        """(N,) variance of the Student t: aleatoric + epistemic."""
-        return self.aleatoric + self.epistemic
-
-    @property
-    def std(self) -> Tensor:
-        """(N,) square root of the variance."""
-        return self.variance.sqrt()
-
-    @property
     def scale(self) -> Tensor:
         """(N,) scale of the Student t, sqrt(beta (1 + nu) / (nu alpha))."""
         return torch.sqrt(self.beta * (1 + self.nu) / (self.nu * self.alpha))
 
-    def log_prob(self, t: Tensor) -> Tensor:
-        """(N,) log density of the Student t at targets t (N,), in nats."""
-        return StudentT(2 * self.alpha, self.gamma, self.scale).log_prob(t)
-
-    def interval(self, level: float = 0.95) -> tuple[Tensor, Tensor]:
-        """(N,), (N,) the central interval that holds the target with probability ``level``."""
-        if not 0 < level < 1:
-            raise ValueError(f"level={level}: the probability of an interval lies strictly between 0 and 1")
-        half = self.scale * _student_half_width(2 * self.alpha, level)
-        return self.gamma - half, self.gamma + half
+    @property
+    def predictive(self) -> StudentPredictive:
+        """The Student t alone, with its aleatoric part: the parameters of the law over laws left behind."""
+        return StudentPredictive(self.freedom, self.location, self.scale, self.aleatoric)
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> NormalPredictive:
         """n draws of (mu, sigma^2) as the mixture of normals of which this is the limit."""
@@ -165,25 +153,3 @@ def gamma_draws(concentration: Tensor, generator: torch.Generator | None) -> Ten
     """Gamma(concentration, 1) draws, without a gradient."""
     there = concentration.detach().to(draw_device(concentration, generator))
     return torch._standard_gamma(there, generator=generator).to(concentration.device)
-
-
-def _student_half_width(freedom: Tensor, level: float) -> Tensor:
-    """(N,) the h with P(|T| <= h) = level for Student's t with ``freedom`` > 2 degrees of freedom.
-
-    With t = sqrt(freedom) tan(a) the density becomes cos(a)^(freedom - 1), smooth on a finite interval: 64 Gauss
-    points integrate it to nine digits or more, and bisection inverts it.
-    """
-    nodes, weights = np.polynomial.legendre.leggauss(64)
-    k = freedom.double()
-    u = torch.as_tensor((nodes + 1) / 2, device=k.device)
-    w = torch.as_tensor(weights / 2, device=k.device)
-    constant = torch.lgamma((k + 1) / 2) - torch.lgamma(k / 2) - 0.5 * math.log(math.pi)
-    low = torch.zeros_like(k)
-    # Chebyshev: P(|T| > h) <= Var / h^2 bounds the width, hence the angle; the integrand stays resolved.
-    high = torch.atan(torch.sqrt(1 / ((k - 2) * (1 - level)))).clamp_max(math.pi / 2)
-    for _ in range(60):
-        angle = (low + high) / 2
-        integrand = torch.exp(constant[:, None] + (k[:, None] - 1) * torch.log(torch.cos(angle[:, None] * u)))
-        below = 2 * angle * (integrand @ w) < level
-        low, high = torch.where(below, angle, low), torch.where(below, high, angle)
-    return (k.sqrt() * torch.tan((low + high) / 2)).to(freedom.dtype)

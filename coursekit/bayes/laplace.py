@@ -24,6 +24,7 @@ from coursekit.bayes._likelihood import (
     check_targets,
     class_probabilities,
     log_likelihood,
+    refuse_idle,
 )
 from coursekit.bayes.laplace_evidence import best_noise, best_prior, best_prior_and_noise
 from coursekit.bayes.laplace_layers import Network, Trace
@@ -120,7 +121,7 @@ class LaplacePosterior:
         x: Tensor,
         *,
         link: Literal["probit", "mc"] = "probit",
-        samples: int = 100,
+        samples: int | None = None,
         linearize: bool = True,
         generator: torch.Generator | None = None,
     ) -> CategoricalPredictive | NormalPredictive:
@@ -132,7 +133,7 @@ class LaplacePosterior:
         - ``link="probit"``: closed form. Regression: :math:`\mathcal N(f, s^2 + \sigma^2)`, exact. Classification:
           each logit is shrunk, :math:`\operatorname{softmax}\big(f_k/\sqrt{1 + \pi s_k^2/8}\big)`; for one logit
           this is MacKay's sigmoid formula, within 0.02 of the integral; for several it neglects their covariance.
-        - ``link="mc"``: ``samples`` draws of the weights, each one a function on all of x; S = samples. With
+        - ``link="mc"``: ``samples`` draws (``None``: 100) of the weights, each one a function on all of x. With
           ``linearize=False`` they pass through the network itself instead of its linearisation.
 
         Time: as one forward and C backward passes, plus a forward pass a sample. Memory: the data in chunks; the
@@ -142,10 +143,13 @@ class LaplacePosterior:
             CategoricalPredictive with S = 1 or ``samples``; for regression NormalPredictive.
         """
         check_choice("link", link, ("probit", "mc"))
-        if link == "probit" and not linearize:
-            raise ValueError('the closed form is that of the linearised network: linearize=False needs link="mc"')
+        if link == "probit":
+            if not linearize:
+                raise ValueError('the closed form is that of the linearised network: linearize=False needs link="mc"')
+            refuse_idle(samples=samples, generator=generator, why='link="probit" draws nothing (link="mc" does)')
         check_input(self.network.model, x)
         if link == "mc":
+            samples = 100 if samples is None else samples
             check_count("samples", samples)
             steps = self._draw(samples, generator)
             outputs = self._linear_outputs(x, steps) if linearize else self._network_outputs(x, steps)

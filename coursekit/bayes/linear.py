@@ -12,6 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from coursekit.bayes._likelihood import check_count, refuse_idle
 from coursekit.device import draw_device
 from coursekit.predictive import NormalPredictive
 
@@ -103,13 +104,27 @@ class LinearPosterior:
         step = torch.linalg.solve_triangular(self.cholesky.mT, noise.unsqueeze(-1), upper=True)
         return self.mean + step.squeeze(-1)
 
-    def predict(self, x: Tensor) -> NormalPredictive:
+    def predict(
+        self, x: Tensor, *, samples: int | None = None, generator: torch.Generator | None = None
+    ) -> NormalPredictive:
         r"""The predictive law :math:`\mathcal N(\phi^\top m,\ 1/\beta + \phi^\top\Lambda^{-1}\phi)` at x.
+
+        Args:
+            samples: S draws of the weights, each one function on all of x; ``None``: the closed form, S = 1.
+            generator: source of the draws.
 
         Returns:
             predictive with arrays (..., N): ``aleatoric`` is 1/beta, ``epistemic`` the variance of the mean.
+
+        Raises:
+            TypeError, ValueError: bad inputs, samples < 1, or a generator for the closed form.
         """
+        refuse_idle(generator=None if samples is not None else generator, why="without samples nothing is drawn")
         design = self._design(x)
+        if samples is not None:
+            check_count("samples", samples)
+            means = _apply(design, self.sample(samples, generator=generator))
+            return NormalPredictive(means, torch.full_like(means, 1 / self.beta))
         mean = _apply(design, self.mean)
         whitened = torch.linalg.solve_triangular(self.cholesky, design.mT, upper=False)  # (..., M, N)
         epistemic = whitened.square().sum(-2).expand(mean.shape)

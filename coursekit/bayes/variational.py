@@ -248,14 +248,15 @@ class VariationalNetwork(nn.Module):
         return negative_elbo(data_size=data_size, likelihood=self.likelihood, noise_std=self.noise_std, **options)
 
     def predict(
-        self, x: Tensor, *, samples: int = 100, generator: torch.Generator | None = None
+        self, x: Tensor, *, samples: int | None = None, generator: torch.Generator | None = None
     ) -> CategoricalPredictive | NormalPredictive:
-        """The predictive of ``samples`` draws of the weights at x (N, ...).
+        """The predictive of ``samples`` draws of the weights at x (N, ...); ``None``: 100.
 
         Each draw is one function on all of x (the shared estimator, whatever the layers train with), so its
         samples can be drawn as curves. Other modules, such as BatchNorm, work in evaluation mode; the mode of
         the network itself stays as it is. Memory: outputs (S, N, K), one draw of the weights, one chunk of x.
         """
+        samples = 100 if samples is None else samples
         check_count("samples", samples)
         check_input(self.model, x)
         model = self.model

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from coursekit.predictive import CategoricalUncertainty
+
 
 def check_scores(name: str, scores: Tensor) -> Tensor:
     """(N,) numbers without NaN, N >= 1; booleans become 0 and 1."""
@@ -74,6 +76,16 @@ def check_labels(labels: Tensor, like: Tensor) -> Tensor:
             f"labels go from {low} to {high}, expected 0 to {like.shape[1] - 1} for {like.shape[1]} classes"
         )
     return labels.to(torch.int64)
+
+
+def check_categorical(predictive: object) -> None:
+    """A law over classes with its uncertainty, what a posterior predicts."""
+    if not isinstance(predictive, CategoricalUncertainty):
+        raise TypeError(
+            "predictive must be a CategoricalPredictive or an EvidentialCategorical (what .predict of a posterior over "
+            f"classes returns), got {describe(predictive)}; for probabilities (N, C) write "
+            "CategoricalPredictive(probs[None])"
+        )
 
 
 def check_device(name: str, tensor: Tensor, like: Tensor) -> None:

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from coursekit._frozen import evaluation_mode
 from coursekit.device import seeded
 from coursekit.nets import MLP
-from coursekit.predictive import CategoricalPredictive
+from coursekit.predictive import CategoricalUncertainty
 from coursekit.train import supervised, train
-from coursekit.uncertainty._checks import check_flags, check_labels, check_probs, check_scores
+from coursekit.uncertainty._checks import check_categorical, check_flags, check_labels, check_probs, check_scores
 from coursekit.uncertainty._model import run_features
 from coursekit.uncertainty.detection import DetectionMetrics, RiskCoverage, detection_metrics, selective_risk
 
@@ -47,16 +47,24 @@ def max_class_probability(probs: Tensor) -> Tensor:
     return check_probs(probs).amax(1)
 
 
-def confidence_scores(predictive: CategoricalPredictive) -> dict[str, Tensor]:
+def confidence_scores(predictive: CategoricalUncertainty) -> dict[str, Tensor]:
     """The confidences (N,) that a Bayesian predictive gives by itself, by name; larger means surer, for all of them.
 
     ``"MCP"`` the largest mean probability, ``"entropy"`` minus the entropy of the mean in nats, ``"variation ratio"``
     one minus it (the share of the most voted class), ``"mutual information"`` minus it in nats.
 
+    Args:
+        predictive: what a posterior over classes predicts: a ``CategoricalPredictive`` or an ``EvidentialCategorical``.
+
+    Raises:
+        TypeError: anything else; for probabilities (N, C) without samples write ``CategoricalPredictive(probs[None])``.
+
+    >>> from coursekit.predictive import CategoricalPredictive
     >>> p = CategoricalPredictive(torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]]]))
     >>> {name: score.item() for name, score in confidence_scores(p).items()}
     {'MCP': 1.0, 'entropy': -0.0, 'variation ratio': 1.0, 'mutual information': -0.0}
     """
+    check_categorical(predictive)
     return {
         "MCP": predictive.confidence,
         "entropy": -predictive.entropy,

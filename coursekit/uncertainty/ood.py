@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from coursekit._frozen import evaluation_mode
-from coursekit.predictive import CategoricalPredictive
-from coursekit.uncertainty._checks import check_device, check_labels, check_logits
+from coursekit.predictive import CategoricalUncertainty
+from coursekit.uncertainty._checks import check_categorical, check_device, check_labels, check_logits
 from coursekit.uncertainty._first_convolution import FastInputGradient
 from coursekit.uncertainty._model import batches_of, run_features, run_logits
 
@@ -185,13 +185,15 @@ def fit_mahalanobis(
     return Mahalanobis(model, means, covariance, batch_size)
 
 
-def negative_mutual_information(predictive: CategoricalPredictive) -> Tensor:
+def negative_mutual_information(predictive: CategoricalUncertainty) -> Tensor:
     """(N,) minus the mutual information of label and weights, in [-log C, 0] nats: samples agree on familiar inputs.
 
+    >>> from coursekit.predictive import CategoricalPredictive
     >>> p = CategoricalPredictive(torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]]))
     >>> round(float(negative_mutual_information(p)), 6)  # - log 2
     -0.693147
     """
+    check_categorical(predictive)
     return -predictive.mutual_information
 
 

@@ -1,7 +1,8 @@
 """Whether predictive distributions of a number are calibrated and sharp: coverage, calibration curve, CRPS.
 
-Every function takes a :class:`~coursekit.predictive.NormalPredictive`, an equal mixture of S normal laws for each of N
-targets, so the output of any regression posterior goes straight in; one Gaussian is a mixture with S = 1.
+Every function takes what a regression posterior returns for N targets: a
+:class:`~coursekit.predictive.NormalPredictive`, an equal mixture of S normal laws (one Gaussian: S = 1), or a
+:class:`~coursekit.predictive.StudentPredictive`, what evidential models say.
 """
 
 import math
@@ -9,11 +10,14 @@ import math
 import torch
 from torch import Tensor
 
-from coursekit.predictive import NormalPredictive
+from coursekit._student import half_step, student_cdf, student_log_density
+from coursekit.predictive import NormalPredictive, StudentLaw
 from coursekit.uncertainty._checks import check_device, describe
 
+RealPredictive = NormalPredictive | StudentLaw
 
-def coverage(predictive: NormalPredictive, t: Tensor, *, level: float = 0.95) -> float:
+
+def coverage(predictive: RealPredictive, t: Tensor, *, level: float = 0.95) -> float:
     """Share of targets inside their central interval of probability ``level``; calibrated means equal to ``level``.
 
     t is inside if and only if (1 - level) / 2 <= F(t) <= (1 + level) / 2: no quantile has to be found.
@@ -31,7 +35,7 @@ def coverage(predictive: NormalPredictive, t: Tensor, *, level: float = 0.95) ->
     return float(calibration_curve(predictive, t, levels=torch.tensor([level], dtype=torch.float64))[0])
 
 
-def calibration_curve(predictive: NormalPredictive, t: Tensor, *, levels: Tensor) -> Tensor:
+def calibration_curve(predictive: RealPredictive, t: Tensor, *, levels: Tensor) -> Tensor:
     """(L,) observed coverage of the central intervals of each of ``levels`` (L,); calibrated means the diagonal.
 
     Arguments and errors as in :func:`coverage`. See Kuleshov, Fenner and Ermon 2018.
@@ -49,22 +53,24 @@ def calibration_curve(predictive: NormalPredictive, t: Tensor, *, levels: Tensor
     return inside.to(torch.float64) / len(ordered)
 
 
-def pit(predictive: NormalPredictive, t: Tensor) -> Tensor:
+def pit(predictive: RealPredictive, t: Tensor) -> Tensor:
     """(N,) probability integral transform F(t), uniform on [0, 1] if the predictive distribution is right.
 
     >>> pit(NormalPredictive(torch.zeros(1, 1), torch.ones(1, 1)), torch.zeros(1))
     tensor([0.5000])
     """
-    return predictive.cdf(_check_targets(predictive, t))
+    t = _check_targets(predictive, t)
+    return predictive.cdf(t)
 
 
-def sharpness(predictive: NormalPredictive) -> float:
+def sharpness(predictive: RealPredictive) -> float:
     """Mean predictive standard deviation, in the unit of the target: smaller is sharper, at equal coverage.
 
     >>> sharpness(NormalPredictive(torch.zeros(1, 2), torch.tensor([[1.0, 9.0]])))
     2.0
     """
-    if predictive.means.shape[1:].numel() == 0:
+    check_real(predictive)
+    if predictive.mean.numel() == 0:
         raise ValueError("the predictive distribution holds no input")
     return float(predictive.std.to(torch.float64).mean())
 
@@ -92,16 +98,21 @@ def crps_gaussian(mean: Tensor, std: Tensor, t: Tensor) -> Tensor:
     return _mean_distance(t - mean, std) - std / math.sqrt(math.pi)
 
 
-def crps(predictive: NormalPredictive, t: Tensor) -> Tensor:
-    r"""(N,) continuous ranked probability score of a mixture of normal laws, in closed form.
+def crps(predictive: RealPredictive, t: Tensor) -> Tensor:
+    r"""(N,) continuous ranked probability score of a mixture of normal laws, or of Student's t, in closed form.
 
-    With :math:`A(m, s) = \mathrm E|m + s\,\varepsilon| = 2 s\varphi(m/s) + m(2\Phi(m/s) - 1)`, from
+    For a mixture, with :math:`A(m, s) = \mathrm E|m + s\,\varepsilon| = 2 s\varphi(m/s) + m(2\Phi(m/s) - 1)`, from
     :math:`\mathrm{CRPS} = \mathrm E|T - t| - \tfrac12\mathrm E|T - T'|` (Gneiting and Raftery 2007):
 
     .. math::
         \frac1S\sum_i A(t - m_i,\, s_i) - \frac1{2S^2}\sum_{i,j} A\big(m_i - m_j,\, \sqrt{s_i^2 + s_j^2}\big).
 
-    O(S^2 N) time, O(S N) memory.
+    O(S^2 N) time, O(S N) memory. For Student's t with density f, distribution function F and :math:`z = (t - m)/s`
+    (Jordan, Krüger and Lerch 2019):
+
+    .. math::
+        s\Big[z\,(2F(z) - 1) + 2 f(z)\,\frac{\nu + z^2}{\nu - 1}
+        - \frac{2\sqrt\nu}{\nu - 1}\,\frac{B(\frac12, \nu - \frac12)}{B(\frac12, \frac\nu2)^2}\Big].
 
     Args:
         t: (N,) targets.
@@ -114,6 +125,8 @@ def crps(predictive: NormalPredictive, t: Tensor) -> Tensor:
     True
     """
     t = _check_targets(predictive, t)
+    if isinstance(predictive, StudentLaw):
+        return _crps_student(predictive, t)
     means, variances = predictive.means, predictive.variances + predictive.mean_variances
     samples = len(means)
     error = _mean_distance(t - means, variances.sqrt()).mean(0)
@@ -123,6 +136,20 @@ def crps(predictive: NormalPredictive, t: Tensor) -> Tensor:
     return error - spread / (2 * samples**2)
 
 
+def _crps_student(p: StudentLaw, t: Tensor) -> Tensor:
+    nu, scale = p.freedom.double(), p.scale.double()
+    z = (t.double() - p.location.double()) / scale
+    density = student_log_density(z, nu).exp()
+    spread = 2 * nu.sqrt() / (nu - 1) * torch.exp(_log_beta(nu - 0.5) - 2 * _log_beta(nu / 2))
+    inside = z * (2 * student_cdf(z, nu) - 1)
+    return (scale * (inside + 2 * density * (nu + z.square()) / (nu - 1) - spread)).to(t.dtype)
+
+
+def _log_beta(b: Tensor) -> Tensor:
+    """log B(1/2, b)."""
+    return 0.5 * math.log(math.pi) - half_step(b)
+
+
 def _mean_distance(mean: Tensor, std: Tensor) -> Tensor:
     """E|X| for X normal."""
     z = mean / std
@@ -130,13 +157,23 @@ def _mean_distance(mean: Tensor, std: Tensor) -> Tensor:
     return 2 * std * density + mean * torch.erf(z / math.sqrt(2))
 
 
-def _check_targets(predictive: NormalPredictive, t: Tensor) -> Tensor:
+def check_real(predictive: object) -> None:
+    """A law over numbers, what a regression posterior predicts."""
+    if not isinstance(predictive, RealPredictive):
+        raise TypeError(
+            "predictive must be a NormalPredictive or a StudentPredictive (what .predict of a regression posterior "
+            f"returns), got {describe(predictive)}"
+        )
+
+
+def _check_targets(predictive: RealPredictive, t: Tensor) -> Tensor:
+    check_real(predictive)
     if not isinstance(t, Tensor) or not t.is_floating_point():
         raise TypeError(f"t must be a floating-point tensor of targets (N,), got {describe(t)}")
-    expected = predictive.means.shape[1:]
+    expected = predictive.mean.shape
     if t.shape != expected or t.numel() == 0:
         raise ValueError(f"t must have the shape {tuple(expected)} of the predictive, not empty; got {tuple(t.shape)}")
-    check_device("t", t, predictive.means)
+    check_device("t", t, predictive.mean)
     if bool(t.isnan().any()):
         raise ValueError("t holds NaN")
     return t

@@ -1,11 +1,12 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coursekit.predictive import NormalPredictive
+from coursekit.predictive import CategoricalPredictive, NormalPredictive, StudentPredictive
 from coursekit.uncertainty.regression import (
     calibration_curve,
     coverage,
@@ -128,3 +129,25 @@ def test_bad_input_is_named():
         crps_gaussian(torch.zeros(1), torch.zeros(1), torch.zeros(1))
     with pytest.raises(ValueError, match="no input"):
         sharpness(NormalPredictive(torch.zeros(1, 0), torch.ones(1, 0)))
+
+
+@pytest.mark.parametrize("freedom", [2.2, 3.0, 7.5, 400.0])
+@pytest.mark.parametrize("t", [-4.0, 0.7, 2.0])
+def test_crps_of_students_law_is_the_integral_of_its_squared_error(freedom, t):
+    one = torch.ones(1, dtype=torch.float64)
+    p = StudentPredictive(freedom * one, 0.7 * one, 1.5 * one)
+    # tails by x = t +- sinh, so that both the kink at t and the heavy tails are seen
+    nodes, weights = (torch.as_tensor(v) for v in np.polynomial.legendre.leggauss(600))
+    u, w = 18 * (nodes + 1) / 2, 18 * weights / 2
+    x, step = u.sinh(), u.cosh() * w
+    wide = StudentPredictive(freedom * torch.ones_like(x), 0.7 + 0 * x, 1.5 + 0 * x)
+    below = (wide.cdf(t - x).square() * step).sum()
+    above = (wide.cdf(2 * 0.7 - (t + x)).square() * step).sum()  # 1 - F by symmetry, without cancellation
+    assert float(crps(p, t * one)) == pytest.approx(float(below + above), rel=1e-8)
+
+
+def test_what_is_no_predictive_law_of_numbers_is_refused():
+    labels = CategoricalPredictive(torch.tensor([[[0.5, 0.5]]]))
+    for call in (lambda p: coverage(p, torch.zeros(1)), lambda p: crps(p, torch.zeros(1)), sharpness):
+        with pytest.raises(TypeError, match="must be a NormalPredictive or a Student.*got Categorical"):
+            call(labels)
