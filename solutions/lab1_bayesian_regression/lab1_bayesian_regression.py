@@ -1022,12 +1022,13 @@ def judge(inputs, got):
             c = np.eye(len(x)) / 100 + phi @ phi.T
             values[d] = -0.5 * (np.linalg.slogdet(c)[1] + t @ np.linalg.solve(c, t))
         best = max(degrees, key=values.get)
-        if float(degree) not in degrees:
-            return f"data set {i}: {float(degree):g} is not one of the degrees {degrees}: return the degree, not its index."
-        if values[best] - values[int(degree)] > 1e-3:
+        if degree not in degrees:
+            return f"data set {i}: {describe(degree)} is not one of the degrees {degrees}: return the degree, not its index."
+        chosen = int(degree.real)
+        if values[best] - values[chosen] > 1e-3:
             return (
                 f"data set {i}, degrees {degrees}, alpha = 1, beta = 100: expected {best}, whose log evidence is "
-                f"larger by {values[best] - values[int(degree)]:.3g} nats, got {int(degree)}."
+                f"larger by {values[best] - values[chosen]:.3g} nats, got {chosen}."
             )
 
 

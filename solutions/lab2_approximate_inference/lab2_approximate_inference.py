@@ -689,7 +689,7 @@ def judge(inputs, got):
             return wrong
         if samples < 1000:
             continue
-        if len(np.unique(p, axis=0)) < samples:
+        if len(np.unique(p, axis=0)) < 0.99 * samples:
             return f"{name}: of {samples} draws some are equal: each row needs weights of its own."
         logits, c = np.log(p) - np.log1p(-p), x @ case["covariance"] @ x.T
         spread = np.sqrt(np.diag(c))
@@ -1038,8 +1038,8 @@ def judge(inputs, got):
         if not all(np.isrealobj(call) and np.isfinite(call).all() for call in calls):
             return f"{name}: the draws are not finite real numbers: {describe(calls[0])}."
         noise = [(call - mean) / s for call in calls]
-        if not np.abs(calls[0] - calls[1]).min() > 0:
-            return f"{name}: two calls gave the same number in some entry: each call draws afresh."
+        if not (calls[0] == calls[1]).mean() < 0.01:  # in single precision a few of many are equal by chance
+            return f"{name}: two calls gave the same numbers: each call draws afresh."
         want = np.ones(mean.shape)
         if wrong := differs(f"the gradient in mean, {name}", answer["gradient in mean"], want, atol=1e-5):
             return wrong
@@ -1325,8 +1325,8 @@ def judge(inputs, got):
                     "W and b are drawn once a call, and used for every row."
                 )
             noise.append((drawn - mean) / s)
-        if not np.abs(noise[0] - noise[1]).min() > 0:
-            return f"{name}: two calls used an equal weight: each call draws W and b afresh, in both modes."
+        if not (np.abs(noise[0] - noise[1]) < 1e-9).mean() < 0.01:  # in single precision some are equal by chance
+            return f"{name}: two calls used equal weights: each call draws W and b afresh, in both modes."
         slope = case["weights"].T @ x
         want = {"mean": slope, "rho": slope * noise[0] / (1 + np.exp(-rho))}
         for k in parameters(case):

@@ -6,6 +6,8 @@ costs little more than one run of the lab.
 
     python tests/labs/harness.py lab1_bayesian_regression     # prints the table, exit 1 if it is not as expected
 
+With --judge-alone the test cells run without their visible part: the hidden question must find every wrong answer.
+
 A cell tagged "demo" runs for the reference, not in the branches: use it for costly cells that no test depends on.
 """
 
@@ -167,11 +169,14 @@ def _branch(session: Session, cells, source: str, label: dict, folder: Path) -> 
         os._exit(1)
 
 
-def make_table(lab: str, *, jobs: int, repeat: int) -> list[Outcome]:
+def make_table(lab: str, *, jobs: int, repeat: int, judge_alone: bool = False) -> list[Outcome]:
     """truth_table in this process; leaves this interpreter full of the lab's names."""
     notebook = labs.parse(source_path(lab))
     variants = labs.load_variants(variants_path(lab))
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for cell in cells if judge_alone else []:
+        if labs.kind(cell) == "test":
+            cell["source"] = "\n".join(labs.blocks(cell.source, "HIDDEN TESTS"))
     tests = tuple(labs.grade_id(cell) for cell in cells if labs.kind(cell) == "test")
     questions = [labs.grade_id(cell) for cell in cells if labs.kind(cell) == "solution"]
     strangers = [f"{v.question}/{v.name}" for v in variants if v.question not in questions]
@@ -224,9 +229,10 @@ def main() -> int:
     parser.add_argument("lab")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=1, help="run each test cell so often: finds checks of luck")
+    parser.add_argument("--judge-alone", action="store_true", help="run test cells without their visible part")
     parser.add_argument("--json", type=Path, help="write the table here instead of printing it")
     args = parser.parse_args()
-    table = make_table(args.lab, jobs=args.jobs, repeat=args.repeat)
+    table = make_table(args.lab, jobs=args.jobs, repeat=args.repeat, judge_alone=args.judge_alone)
     if args.json:
         args.json.write_text(json.dumps([asdict(outcome) for outcome in table]))
         return 0
