@@ -117,7 +117,8 @@ def features_and_outputs(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     into the ``nn.Linear`` that is called last. The model runs in the mode it is in, without gradients.
 
     Raises:
-        ValueError: the model runs no linear layer.
+        ValueError: the model runs no linear layer, or the last one does not make the outputs (up to what keeps the
+            order of the classes: a softmax, a temperature).
 
     >>> net = MLP(4, 3, width=5, depth=1)
     >>> x = torch.ones(2, 4)
@@ -127,10 +128,10 @@ def features_and_outputs(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     """
     seen: list[Tensor] = []
 
-    def remember(module: nn.Module, args: tuple) -> None:
-        seen[:] = args[:1]
+    def remember(module: nn.Module, args: tuple, output: Tensor) -> None:
+        seen[:] = args[0], output.clone()  # what follows may change the output in place
 
-    hooks = [m.register_forward_pre_hook(remember) for m in model.modules() if isinstance(m, nn.Linear)]
+    hooks = [m.register_forward_hook(remember) for m in model.modules() if isinstance(m, nn.Linear)]
     try:
         with torch.no_grad():
             outputs = model(x)
@@ -139,4 +140,18 @@ def features_and_outputs(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
             hook.remove()
     if not seen:
         raise ValueError(f"{type(model).__name__} runs no nn.Linear: there are no penultimate features")
+    if not _same_order(seen[1], outputs):
+        raise ValueError(
+            f"the nn.Linear that {type(model).__name__} runs last does not make its outputs: a gate or an auxiliary "
+            "head, not the last layer; let the model end in nn.Linear"
+        )
     return seen[0].flatten(1), outputs
+
+
+def _same_order(head: Tensor, outputs: object) -> bool:
+    """Whether the outputs of the head (N, C) and of the model order the classes alike in each row."""
+    if not isinstance(outputs, Tensor) or head.numel() != outputs.numel():
+        return False
+    if torch.equal(head.flatten(), outputs.flatten()) or outputs.ndim != 2 or head.shape != outputs.shape:
+        return head.numel() == outputs.numel()
+    return bool((outputs.gather(1, head.argsort(1)).diff(dim=1) >= 0).all())

@@ -118,8 +118,8 @@ class CategoricalPredictive(CategoricalUncertainty):
             )
         if p.numel() and not bool(torch.isfinite(p).all()):
             raise ValueError("probs holds NaN or infinity: the model diverged or its input did")
-        # Rounding of a C-term sum in the dtype at hand; half precision softmax is that coarse.
-        tolerance = 8 * torch.finfo(p.dtype).eps * max(p.shape[2], 8)
+        # Rounding of a C-term sum in the dtype at hand, or in float32 before a conversion to float64.
+        tolerance = 8 * max(torch.finfo(p.dtype).eps, torch.finfo(torch.float32).eps) * max(p.shape[2], 8)
         if bool((p < 0).any()) or bool(((p.sum(-1) - 1).abs() > tolerance).any()):
             raise ValueError(
                 "probs must be probabilities: entries >= 0 and rows that sum to 1; apply softmax to logits"
@@ -236,7 +236,8 @@ class NormalPredictive:
 
     def cdf(self, t: Tensor) -> Tensor:
         """(N,) distribution function of the mixture at t (N,)."""
-        return torch.special.ndtr((_target(t, self.means[0]) - self.means) / self._scales()).mean(0)
+        z = (_target(t, self.means[0]) - self.means) / self._scales()
+        return torch.special.ndtr(z.double()).mean(0).to(z.dtype)
 
     def quantile(self, level: float) -> Tensor:
         """(N,) the value below which the target falls with probability ``level`` in (0, 1).
@@ -245,12 +246,14 @@ class NormalPredictive:
         """
         if not 0 < level < 1:
             raise ValueError(f"level={level}: a quantile level lies strictly between 0 and 1")
-        scale = self._scales()
-        z = torch.special.ndtri(torch.tensor(level, dtype=self.means.dtype, device=self.means.device))
-        quantiles = self.means + z * scale
-        if self.means.shape[0] == 1:
-            return quantiles[0]
-        return bisect(lambda t: self.cdf(t) < level, quantiles.amin(0), quantiles.amax(0))
+        dtype, means, scale = self.means.dtype, self.means.double(), self._scales().double()
+        # In float64: the level 1 - 5e-9 is 1 in float32, and its quantile infinite.
+        z = torch.special.ndtri(torch.tensor(level, dtype=torch.float64)).to(means.device)
+        quantiles = means + z * scale
+        if len(means) == 1:
+            return quantiles[0].to(dtype)
+        low, high = quantiles.amin(0), quantiles.amax(0)
+        return bisect(lambda t: torch.special.ndtr((t - means) / scale).mean(0) < level, low, high).to(dtype)
 
     def interval(self, level: float = 0.95) -> tuple[Tensor, Tensor]:
         """(N,), (N,) the central interval that holds the target with probability ``level``."""

@@ -113,7 +113,17 @@ def train(
         raise ValueError(f"x and y need the same number of rows, at least one; got {len(x)} and {len(y)}")
     if epochs < 1 or (batch_size is not None and batch_size < 1):
         raise ValueError(f"epochs={epochs}, batch_size={batch_size}: both are at least 1")
-    steps = optimizer([p for p in model.parameters() if p.requires_grad], lr=learning_rate, weight_decay=weight_decay)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError("no parameter of the model requires a gradient: call model.requires_grad_(True)")
+    if batch_size is not None and len(x) > batch_size and len(x) % batch_size == 1:
+        norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        if norms:
+            raise ValueError(
+                f"batch_size={batch_size} leaves a last batch of one of the {len(x)} examples, and "
+                f"{type(norms[0]).__name__} cannot normalise one: take another batch_size"
+            )
+    steps = optimizer(parameters, lr=learning_rate, weight_decay=weight_decay)
     was_training = model.training
     losses = []
     model.train()
@@ -132,10 +142,13 @@ def train(
                 total = total + value.detach() * len(batch[0])  # stays on the device: no wait within an epoch
             losses.append(float(total) / len(x))
             if not math.isfinite(losses[-1]):
-                raise FloatingPointError(
-                    f"the objective is {losses[-1]} after epoch {epoch}: lower learning_rate={learning_rate:g}, "
-                    "check the data"
+                half = parameters[0].dtype in (torch.float16, torch.bfloat16)
+                advice = (
+                    f"the model is {parameters[0].dtype}, where an optimiser's epsilon rounds to 0: train in float32"
+                    if half
+                    else f"lower learning_rate={learning_rate:g}, check the data"
                 )
+                raise FloatingPointError(f"the objective is {losses[-1]} after epoch {epoch}: {advice}")
             bar.set_postfix(loss=f"{losses[-1]:.4f}")
             if on_epoch is not None:
                 on_epoch(epoch, model)

@@ -43,6 +43,13 @@ def refuse_idle(*, why: str, **options: object) -> None:
             raise ValueError(f"{name} was given, but {why}: leave it out")
 
 
+def refuse_half(name: str, value: Tensor) -> None:
+    """Factorisations need more than the 8 or 11 bits of half precision."""
+    if value.dtype in (torch.float16, torch.bfloat16):
+        kind = str(value.dtype).removeprefix("torch.")
+        raise TypeError(f"{name} is {kind}: matrices are factorised in float32 or float64; convert with .float()")
+
+
 def all_finite(x: Tensor) -> bool:
     """No NaN and no infinity in x; one pass, a second only where the sum overflows."""
     return bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all())

@@ -58,6 +58,10 @@ class Ensemble:
     def __init__(
         self, models: Iterable[nn.Module], *, likelihood: Likelihood = "classification", noise_std: float = 1.0
     ):
+        if isinstance(models, nn.Module) and not isinstance(models, nn.ModuleList):
+            raise TypeError(
+                f"models must be a list of networks, got one {type(models).__name__}; write Ensemble([model])"
+            )
         self.models = list(models)
         if not self.models:
             raise ValueError("an ensemble needs at least one model")
@@ -94,6 +98,9 @@ class Ensemble:
                 with evaluation_mode(model):
                     rows = chunks(x, 2 * activation_bytes(model, x[:1]))
                     outputs.append(torch.cat([as_columns(model(x[r]), len(x[r]), self.likelihood) for r in rows]))
+        if len({output.shape[1] for output in outputs}) > 1:
+            sizes = ", ".join(str(output.shape[1]) for output in outputs)
+            raise ValueError(f"the members must have outputs of one size, got {sizes}")
         return predictive_of(torch.stack(outputs), self.likelihood, self.noise_std)
 
 
@@ -150,6 +157,9 @@ def train_ensemble(
     place = "cpu" if generator is None else generator.device
     seeds = torch.randint(2**31, (members,), generator=generator, device=place).tolist()
     models = [_build(build, seed, x) for seed in seeds]
+    parameters = [id(p) for model in models for p in model.parameters()]
+    if len({id(model) for model in models}) < members or len(set(parameters)) < len(parameters):
+        raise ValueError("build() returned networks that share parameters: it must make a new one at each call")
     check_input(models[0], x)
     with torch.no_grad(), evaluation_mode(models[0]):
         outputs = as_columns(models[0](x[:1]), 1, likelihood).shape[1]

@@ -161,7 +161,8 @@ def dirichlet_kl(concentration: Tensor) -> Tensor:
     >>> dirichlet_kl(torch.ones(1, 4)).item()
     0.0
     """
+    dtype, concentration = concentration.dtype, concentration.double()  # differences of numbers of size alpha log alpha
     total = concentration.sum(-1)
     logs = torch.lgamma(total) - math.lgamma(concentration.shape[-1]) - torch.lgamma(concentration).sum(-1)
     slopes = (concentration - 1) * (torch.digamma(concentration) - torch.digamma(total)[..., None])
-    return logs + slopes.sum(-1)
+    return (logs + slopes.sum(-1)).to(dtype)

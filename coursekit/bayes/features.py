@@ -1,6 +1,7 @@
 r"""Feature maps :math:`\phi: x \mapsto \phi(x) \in \mathbb R^M`: (N,) or (N, D) in, (N, M) out."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import combinations_with_replacement
 
 import torch
@@ -17,11 +18,7 @@ def linear() -> FeatureMap:
             [1., 3.]])
     """
 
-    def features(x: Tensor) -> Tensor:
-        x = _columns(x)
-        return torch.cat([torch.ones_like(x[:, :1]), x], 1)
-
-    return features
+    return _Linear()
 
 
 def polynomial(degree: int) -> FeatureMap:
@@ -38,16 +35,7 @@ def polynomial(degree: int) -> FeatureMap:
     if degree < 0:
         raise ValueError(f"degree={degree}: the degree of a polynomial is at least 0")
 
-    def features(x: Tensor) -> Tensor:
-        x = _columns(x)
-        columns = [
-            x[:, list(powers)].prod(1)
-            for total in range(degree + 1)
-            for powers in combinations_with_replacement(range(x.shape[1]), total)
-        ]
-        return torch.stack(columns, 1)
-
-    return features
+    return _Polynomial(degree)
 
 
 def gaussian(centres: Tensor, width: float) -> FeatureMap:
@@ -67,14 +55,44 @@ def gaussian(centres: Tensor, width: float) -> FeatureMap:
     if not len(centres):
         raise ValueError("centres is empty: give at least one centre")
 
-    def features(x: Tensor) -> Tensor:
-        x = _columns(x)
-        if x.shape[1] != centres.shape[1]:
-            raise ValueError(f"x has {x.shape[1]} coordinates, the centres have {centres.shape[1]}")
-        offset = x[:, None, :] - centres.to(x)  # differences, not |x|^2 - 2xc + |c|^2: exact near a centre
-        return torch.exp(-offset.square().sum(-1) / (2 * width**2))
+    return _Gaussian(centres, width)
 
-    return features
+
+# Objects, not functions inside functions: a posterior that holds one can be pickled.
+
+
+@dataclass(frozen=True)
+class _Linear:
+    def __call__(self, x: Tensor) -> Tensor:
+        x = _columns(x)
+        return torch.cat([torch.ones_like(x[:, :1]), x], 1)
+
+
+@dataclass(frozen=True)
+class _Polynomial:
+    degree: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        x = _columns(x)
+        columns = [
+            x[:, list(powers)].prod(1)
+            for total in range(self.degree + 1)
+            for powers in combinations_with_replacement(range(x.shape[1]), total)
+        ]
+        return torch.stack(columns, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Gaussian:
+    centres: Tensor
+    width: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        x = _columns(x)
+        if x.shape[1] != self.centres.shape[1]:
+            raise ValueError(f"x has {x.shape[1]} coordinates, the centres have {self.centres.shape[1]}")
+        offset = x[:, None, :] - self.centres.to(x)  # differences, not |x|^2 - 2xc + |c|^2: exact near a centre
+        return torch.exp(-offset.square().sum(-1) / (2 * self.width**2))
 
 
 def _columns(x: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from coursekit.bayes._likelihood import (
     check_targets,
     class_probabilities,
     log_likelihood,
+    refuse_half,
     refuse_idle,
 )
 from coursekit.bayes.laplace_evidence import best_noise, best_prior, best_prior_and_noise
@@ -288,6 +289,7 @@ def fit_laplace(
     fitted_noise = noise_std is None and likelihood == "regression"
     noise = 1.0 if noise_std is None else check_positive("noise_std", noise_std)
     check_input(model, x)
+    refuse_half("x", x)
     last_layer = weights == "last_layer"
     network = Network(model, x, last_layer=last_layer, likelihood=likelihood)
     y = check_targets(y, x, network.outputs, likelihood)

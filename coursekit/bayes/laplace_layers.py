@@ -69,7 +69,8 @@ class Network:
     """A frozen copy of a model: its mode, parameters and hooks are ours, the caller's stay as they are."""
 
     def __init__(self, model: nn.Module, x: Tensor, *, last_layer: bool, likelihood: Likelihood):
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        with torch.inference_mode(False):  # a tensor made in inference mode can never enter a graph
+            self.model = copy.deepcopy(getattr(model, "_orig_mod", model)).eval().requires_grad_(False)
         self.last_layer = last_layer
         self.likelihood = likelihood
         probe = x[:1]
@@ -120,7 +121,8 @@ class Network:
 
         handles = [block.module.register_forward_hook(record(block)) for block in self.blocks]
         try:
-            with torch.set_grad_enabled(grad):
+            with torch.inference_mode(False), torch.set_grad_enabled(grad):
+                x = x.clone() if x.is_inference() else x
                 outputs = as_columns(self.model(x), len(x), self.likelihood)
         finally:
             for handle in handles:
@@ -129,9 +131,11 @@ class Network:
             block = self.blocks[0]
             vectors = None if root is None else root(outputs)[:, :, None, :]
             return outputs, [Trace(_places(block, recorded[block.name][0]), vectors)]
-        vectors = (root or _identity)(outputs.detach())
         layer_outputs = [recorded[block.name][1] for block in self.blocks]
-        gradients = torch.autograd.grad(outputs, layer_outputs, vectors, is_grads_batched=True, materialize_grads=True)
+        options = {"is_grads_batched": True, "materialize_grads": True}
+        with torch.inference_mode(False):
+            vectors = (root or _identity)(outputs.detach())
+            gradients = torch.autograd.grad(outputs, layer_outputs, vectors, **options)
         traces = []
         for block, gradient in zip(self.blocks, gradients, strict=True):
             if isinstance(block.module, nn.Conv2d):
@@ -247,6 +251,11 @@ def _last_block(model: nn.Module, probe: Tensor) -> list[Block]:
         )
     if sum(called is module for _, called, _, _ in calls) != 1:
         raise ValueError(f"layer {name!r} runs several times in one forward pass; the last layer must run once")
+    own = {id(p) for p in module._parameters.values() if p is not None}
+    if any(id(p) in own for m in model.modules() if m is not module for p in m._parameters.values()):
+        raise ValueError(
+            f"layer {name!r} shares its weights with another layer: its curvature is not that of one layer"
+        )
     return [_block(name, module)]
 
 

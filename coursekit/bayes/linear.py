@@ -6,13 +6,13 @@ precisions (inverse variances). The derivation is in session 5 of the book.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from coursekit.bayes._likelihood import check_count, refuse_idle
+from coursekit.bayes._likelihood import check_count, refuse_half, refuse_idle
 from coursekit.device import draw_device
 from coursekit.predictive import NormalPredictive
 
@@ -131,6 +131,10 @@ class LinearPosterior:
         noise = torch.full_like(mean, 1 / self.beta)
         return NormalPredictive(mean[None], noise[None], mean_variances=epistemic[None])
 
+    def _to(self, dtype: torch.dtype) -> "LinearPosterior":
+        names = ("mean", "precision", "cholesky", "log_evidence")
+        return replace(self, **{name: getattr(self, name).to(dtype) for name in names})
+
     def _design(self, x: Tensor) -> Tensor:
         return _design(self.features, x, columns=self.mean.shape[-1])
 
@@ -188,14 +192,15 @@ def maximize_evidence(features: Features, x: Tensor, t: Tensor) -> LinearPosteri
         \log p = -\tfrac12\sum_i\log(1 + s_i^2/\rho) - \tfrac N2\log Q(\rho) + \text{const},
 
     maximised over a grid of log rho and then to rounding by bisection of its derivative: the global optimum, where
-    fixed-point updates stop early or at a local one. One singular value decomposition.
+    fixed-point updates stop early or at a local one. One singular value decomposition, in float64 whatever the dtype.
 
     Args:
         features, x, t: as for :func:`fit_linear`, one problem at a time (t of shape (N,)).
 
     Raises:
         ValueError: as :func:`fit_linear`; or the evidence has no finite maximum: the targets carry no signal of these
-            features (alpha grows without bound) or are fitted without any error (beta does).
+            features (alpha grows without bound) or are fitted without any error (beta does); or features of so
+            different scales that float64 cannot hold the posterior.
     """
     design = _design(features, x)
     t = _targets(t, design)
@@ -203,9 +208,19 @@ def maximize_evidence(features: Features, x: Tensor, t: Tensor) -> LinearPosteri
         raise ValueError(f"maximize_evidence takes one problem: t of shape (N,), got {tuple(t.shape)}")
     if len(t) == 0:
         raise ValueError("maximize_evidence needs data: t is empty")
-    u, s, _ = torch.linalg.svd(design, full_matrices=False)
-    s2, z2 = s.square(), (u.mT @ t).square()
-    rest = (t - u @ (u.mT @ t)).square().sum()
+    wide = x.to(torch.float64)  # small singular values drown in the rounding of float32
+    design64, t64 = _design(features, wide), t.to(torch.float64)
+    u, s, _ = torch.linalg.svd(design64, full_matrices=False)
+    epsilon = torch.finfo(torch.float64).eps
+    s = torch.where(s > epsilon * max(design.shape) * s.max(), s, 0.0)  # below: no more than rounding
+    columns = design64 / design64.norm(dim=0).clamp_min(torch.finfo(torch.float64).tiny)
+    if int(torch.linalg.matrix_rank(columns)) > int((s > 0).sum()):
+        raise ValueError(
+            "the features are scaled too differently: float64 cannot tell the small ones from rounding; "
+            "standardise the inputs"
+        )
+    s2, z2 = s.square(), (u.mT @ t64).square()
+    rest = (t64 - u @ (u.mT @ t64)).square().sum()
     if not bool(s2.max() > 0):
         raise ValueError("the features vanish on every input: the evidence does not depend on alpha")
 
@@ -219,16 +234,24 @@ def maximize_evidence(features: Features, x: Tensor, t: Tensor) -> LinearPosteri
         q = (rho * z2 / (s2 + rho)).sum() + rest
         return 0.5 * (s2 / (s2 + rho)).sum() - 0.5 * len(t) * (rho * z2 * s2 / (s2 + rho).square()).sum() / q
 
-    epsilon = torch.finfo(design.dtype).eps
-    top = s2.max().log()
-    grid = torch.linspace(math.log(epsilon), -math.log(epsilon), 400, dtype=design.dtype, device=design.device) + top
+    used = s2 > 0
+    # Below ``low`` the slope is positive: its first term is then near rank/2, its second no more than a fraction.
+    low = s2[used].min()
+    steep = len(t) * (z2[used] / s2[used]).sum()
+    if bool(rest > (epsilon * len(t)) ** 2 * t64.square().sum()) and bool(steep > 0):
+        low = torch.minimum(low, rest / steep) / 16
+    else:
+        low = low * epsilon
+    low, high = low.log(), s2.max().log() - math.log(epsilon)
+    grid = torch.linspace(float(low), float(high), 1 + math.ceil(float(high - low) / 0.18), dtype=s.dtype)
+    grid = grid.to(design.device)
     values = objective(grid)
     best = int(values.argmax())
-    without_signal = -0.5 * len(t) * t.square().sum().log()  # limit of the objective as alpha grows
+    without_signal = -0.5 * len(t) * t64.square().sum().log()  # limit of the objective as alpha grows
     what = None
     if not bool(t.any()) or bool(values[best] <= without_signal + 1e-9):  # nats: not a maximum to speak of
         what = "alpha grows without bound: the features explain nothing of the targets"
-    elif best == 0 and bool(rest <= (epsilon * len(t)) ** 2 * t.square().sum()):
+    elif best == 0 and bool(rest <= (epsilon * len(t)) ** 2 * t64.square().sum()):
         what = "beta grows without bound: the features fit the targets without error"
     if what is not None:
         raise ValueError(f"the evidence has no finite maximum ({what}); use fit_linear with a fixed alpha and beta")
@@ -239,13 +262,22 @@ def maximize_evidence(features: Features, x: Tensor, t: Tensor) -> LinearPosteri
         low, high = torch.where(rising, middle, low), torch.where(rising, high, middle)
     rho = ((low + high) / 2).exp()
     beta = len(t) / ((rho * z2 / (s2 + rho)).sum() + rest)
-    return fit_linear(features, x, t, alpha=float(rho * beta), beta=float(beta))
+    best_value = float(objective(rho.log()[None])[0]) + 0.5 * len(t) * (math.log(len(t) / (2 * math.pi)) - 1)
+    posterior = fit_linear(features, wide, t64, alpha=float(rho * beta), beta=float(beta))
+    if not abs(float(posterior.log_evidence) - best_value) <= 1e-3 + 1e-6 * abs(best_value):
+        raise ValueError(
+            f"the features are scaled too differently for float64 (singular values {float(s.max()):.2g} to "
+            f"{float(s[used].min()):.2g}): the posterior at the best alpha and beta would be wrong; "
+            "standardise the inputs"
+        )
+    return posterior._to(design.dtype)
 
 
 def _design(features: Features, x: Tensor, *, columns: int | None = None) -> Tensor:
     """The design matrix (..., N, M), checked."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
         raise TypeError(f"x must be a floating-point tensor, got {getattr(x, 'dtype', type(x).__name__)}")
+    refuse_half("x", x)
     design = x if features is None else features(x)
     if design.ndim < 2 or (features is not None and design.shape[0] != x.shape[0]) or design.shape[-1] == 0:
         raise ValueError(

@@ -65,7 +65,14 @@ def kl_divergence(model: nn.Module) -> Tensor:
     layers = variational_layers(model)
     if not layers:
         raise ValueError("the model has no variational layer: build it with LinearVariational or Conv2dVariational")
-    return sum(layer.kl() for layer in layers)
+    terms: dict[tuple[int, int], tuple[Tensor, Tensor, float]] = {}
+    for layer in layers:
+        for mean, rho, std in layer.laws():
+            key = id(mean), id(rho)  # a law that two layers share is one law
+            if key in terms and terms[key][2] != layer.prior_std:
+                raise ValueError(f"layers share weights under two priors, {terms[key][2]:g} and {layer.prior_std:g}")
+            terms[key] = mean, std, layer.prior_std
+    return sum(kl_normal(*term) for term in terms.values())
 
 
 def elbo(

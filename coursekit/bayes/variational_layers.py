@@ -68,8 +68,8 @@ def kl_normal(mean: Tensor, std: Tensor, prior_std: float) -> Tensor:
     >>> float(kl_normal(torch.ones(5), torch.ones(5), 1.0))  # m^2 / 2 each
     2.5
     """
-    ratio = (std / prior_std).square()
-    return 0.5 * (ratio - 1 - ratio.log() + (mean / prior_std).square()).sum()
+    ratio = std / prior_std  # its logarithm before its square, which underflows for a tiny std
+    return 0.5 * (ratio.square() - 1 - 2 * ratio.log() + (mean / prior_std).square()).sum()
 
 
 class _Variational(nn.Module):
@@ -111,10 +111,12 @@ class _Variational(nn.Module):
 
     def kl(self) -> Tensor:
         """KL from q to the prior N(0, prior_std^2), summed over weights and bias, in nats: closed form."""
-        total = kl_normal(self.weight_mean, self.weight_std, self.prior_std)
-        if self.bias_mean is not None:
-            total = total + kl_normal(self.bias_mean, self.bias_std, self.prior_std)
-        return total
+        return sum(kl_normal(mean, std, self.prior_std) for mean, _, std in self.laws())
+
+    def laws(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Mean, rho and standard deviation of the weights and, if there is one, of the bias."""
+        weight = self.weight_mean, self.weight_rho, self.weight_std
+        return [weight] if self.bias_mean is None else [weight, (self.bias_mean, self.bias_rho, self.bias_std)]
 
     def forward(self, x: Tensor) -> Tensor:
         """A draw of the output; in training and evaluation mode alike: the layer *is* a distribution."""

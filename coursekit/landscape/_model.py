@@ -25,7 +25,7 @@ class FlatModel:
     def __init__(self, model: nn.Module, *, trainable_only: bool = False):
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-        self.module = copy.deepcopy(model).eval()
+        self.module = copy.deepcopy(getattr(model, "_orig_mod", model)).eval()
         named = dict(self.module.named_parameters())
         if trainable_only:
             named = {name: p for name, p in named.items() if p.requires_grad}
@@ -97,13 +97,13 @@ def check_data(flat: FlatModel, loss: Loss, x: Tensor, y: Tensor, *, batch_size:
     with torch.no_grad():
         centre = mean_loss(flat.module, partial(compare, loss), x, y, batch_size)
         if batch_size is not None and batch_size < len(x):
-            # Weighting batch losses by their sizes is right for a mean over examples and for nothing else.
-            n = min(2 * batch_size, len(x))
-            whole = loss(flat.module(x[:n]), y[:n])
-            parts = mean_loss(flat.module, loss, x[:n], y[:n], batch_size)
-            if not torch.allclose(whole, parts, rtol=1e-3, atol=1e-6):
+            # Weighting batch losses by their sizes is right for a mean over examples and for nothing else: not for
+            # class weights or masks, whose sum differs from batch to batch.
+            whole = loss(torch.cat([flat.module(part) for part in x.split(batch_size)]), y)
+            parts = mean_loss(flat.module, loss, x, y, batch_size)
+            if not torch.allclose(whole, parts, rtol=1e-4, atol=1e-6):
                 raise ValueError(
-                    f"batch_size needs a loss that averages over the examples: {float(whole):.6g} on {n} examples, "
+                    f"batch_size needs a loss that averages over the examples: {float(whole):.6g} on all of them, "
                     f"{float(parts):.6g} as the mean of its batches; use reduction='mean' or batch_size=None"
                 )
     if not bool(torch.isfinite(centre)):

@@ -155,6 +155,8 @@ def pca_directions(
     centre = parameters_of(checkpoints[-1] if origin is None else origin)
     rows = torch.stack([flatten_like(centre, parameters_of(c)) for c in checkpoints])
     rows = rows - flatten_like(centre, centre)
+    if rows.dtype in (torch.float16, torch.bfloat16):  # no decomposition in half precision
+        rows = rows.float()
     if not bool(rows.any()):
         raise ValueError(
             "all checkpoints are the same. A state_dict shares memory with its model: keep a copy at each step, "

@@ -54,7 +54,12 @@ class CurvatureOperator:
     ):
         if matrix not in ("hessian", "ggn"):
             raise ValueError(f"matrix={matrix!r}: choose 'hessian' or 'ggn'")
-        self._flat = FlatModel(model, trainable_only=True)
+        with torch.inference_mode(False):
+            self._flat = FlatModel(model, trainable_only=True)
+        if self._flat.vector.dtype in (torch.float16, torch.bfloat16):
+            raise TypeError(
+                f"the model is {self._flat.vector.dtype}: second derivatives need model.float() and x.float()"
+            )
         self._loss, self._x, self._y, self._matrix = loss, x, y, matrix
         self.centre = check_data(self._flat, loss, x, y, batch_size=batch_size)
         self.size = self._flat.vector.numel()
@@ -63,13 +68,18 @@ class CurvatureOperator:
             p.requires_grad_(True)
         whole = batch_size is None or batch_size >= len(x)
         self._batch_size = None if whole else batch_size
-        self._kept = self._linearize(x, y) if whole else None
+        with torch.inference_mode(False), torch.enable_grad():
+            self._kept = self._linearize(x, y) if whole else None
 
     def __matmul__(self, v: Tensor) -> Tensor:
         """A v for v (P,), or A V for V (P, m)."""
         if v.shape[:1] != (self.size,) or v.ndim > 2:
             raise ValueError(f"the vector must have shape ({self.size},) or ({self.size}, m), got {tuple(v.shape)}")
-        v = v.to(self.like)
+        with torch.inference_mode(False), torch.enable_grad():
+            return self._product(v.to(self.like)).detach()
+
+    def _product(self, v: Tensor) -> Tensor:
+        v = v.clone() if v.is_inference() else v
         if v.ndim == 2:
             return self._products(v)
         if self._kept is not None:
@@ -89,9 +99,10 @@ class CurvatureOperator:
         if self.like.is_cuda and self._kept is not None:
             return self._kept(v.T.contiguous(), batched=True).T
         # Rows in memory, columns to the caller: a product reads and writes one stretch.
-        return torch.stack([self @ row for row in v.T.contiguous()]).T
+        return torch.stack([self._product(row) for row in v.T.contiguous()]).T
 
     def _linearize(self, x: Tensor, y: Tensor):
+        x, y = (t.clone() if t.is_inference() else t for t in (x, y))
         return (_hessian if self._matrix == "hessian" else _ggn)(self._flat, self._loss, x, y)
 
 

@@ -34,15 +34,25 @@ def check_flags(name: str, flags: Tensor, like: Tensor) -> Tensor:
 
 def check_logits(logits: Tensor) -> Tensor:
     """(N, C) finite floating-point numbers, N >= 1, C >= 2."""
-    _check_matrix("logits", logits)
+    _check_matrix("logits", logits, "for one logit z of class 1 write torch.stack([torch.zeros_like(z), z], -1)")
     if not bool(logits.isfinite().all()):
         raise ValueError("logits holds NaN or infinity: the model diverged or its input did")
-    return logits
+    # Scores are differences of large numbers or near 1: half precision would tie them.
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+
+
+def look_like_probabilities(values: Tensor) -> bool:
+    """Whether the rows of (..., C), C >= 2, all lie in [0, 1] and sum to one: no logits do by chance."""
+    return (
+        values.shape[-1] > 1
+        and bool((values >= 0).all())
+        and bool(((values.sum(-1) - 1).abs() <= sum_tolerance(values.reshape(-1, values.shape[-1]))).all())
+    )
 
 
 def check_probs(probs: Tensor) -> Tensor:
     """(N, C) probabilities, N >= 1, C >= 2, rows that sum to one."""
-    _check_matrix("probs", probs)
+    _check_matrix("probs", probs, "for one probability p of class 1 write torch.stack([1 - p, p], -1)")
     probs = probs.detach()
     low, high = (float(v) for v in probs.sum(1).aminmax())
     # written so that NaN fails: a comparison with NaN is never true
@@ -55,7 +65,8 @@ def check_probs(probs: Tensor) -> Tensor:
 
 def sum_tolerance(probs: Tensor) -> float:
     """How far the sum of a row of probabilities (N, C) may be from one: the rounding of a softmax in its dtype."""
-    return 8 * torch.finfo(probs.dtype).eps * max(probs.shape[1], 8)
+    # A softmax in float32 stays what it is in float64.
+    return 8 * max(torch.finfo(probs.dtype).eps, torch.finfo(torch.float32).eps) * max(probs.shape[1], 8)
 
 
 def check_labels(labels: Tensor, like: Tensor) -> Tensor:
@@ -101,11 +112,8 @@ def describe(value: object) -> str:
     return type(value).__name__
 
 
-def _check_matrix(name: str, value: Tensor) -> None:
+def _check_matrix(name: str, value: Tensor, advice: str) -> None:
     if not isinstance(value, Tensor) or not value.is_floating_point():
         raise TypeError(f"{name} must be a floating-point tensor (N, C), got {describe(value)}")
     if value.ndim != 2 or value.shape[0] == 0 or value.shape[1] < 2:
-        raise ValueError(
-            f"{name} must have shape (N, C) with N >= 1 and C >= 2, got {tuple(value.shape)}; "
-            "for one probability p of two classes write torch.stack([1 - p, p], -1)"
-        )
+        raise ValueError(f"{name} must have shape (N, C) with N >= 1 and C >= 2, got {tuple(value.shape)}; {advice}")

@@ -14,15 +14,26 @@ def run_logits(model: nn.Module, x: Tensor, batch_size: int) -> Tensor:
     """(N, C) logits in evaluation mode, without gradients."""
     batches = batches_of(model, x, batch_size)
     with evaluation_mode(model), torch.no_grad():
-        return check_logits(torch.cat([model(batch) for batch in batches]))
+        return check_logits(torch.cat([_rows(model(batch), batch) for batch in batches]))
 
 
 def run_features(model: nn.Module, x: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
     """(N, M) penultimate features and (N, C) logits in evaluation mode, without gradients."""
     batches = batches_of(model, x, batch_size)
     with evaluation_mode(model):
-        features, logits = zip(*(features_and_outputs(model, batch) for batch in batches), strict=True)
-    return torch.cat(features), check_logits(torch.cat(logits))
+        pairs = [(batch, *features_and_outputs(model, batch)) for batch in batches]
+    logits = check_logits(torch.cat([_rows(outputs, batch) for batch, _, outputs in pairs]))
+    return torch.cat([features for _, features, _ in pairs]).to(logits.dtype), logits
+
+
+def _rows(logits: object, batch: Tensor) -> object:
+    """The outputs of one batch, which must be (N, C) in every batch, also one of a single input."""
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(batch):
+        raise ValueError(
+            f"the model must return logits (N, C), got {describe(logits)} for {len(batch)} input(s); "
+            "squeeze() drops the batch axis of a single input"
+        )
+    return logits
 
 
 def batches_of(model: nn.Module, x: Tensor, batch_size: int) -> Iterator[Tensor]:

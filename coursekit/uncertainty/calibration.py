@@ -12,7 +12,13 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from coursekit.uncertainty._checks import check_labels, check_logits, check_probs, sum_tolerance
+from coursekit.uncertainty._checks import (
+    check_labels,
+    check_logits,
+    check_probs,
+    look_like_probabilities,
+    sum_tolerance,
+)
 
 _BLOCK = 65536  # rows at a time on the CPU: what is computed of them stays in the cache
 
@@ -213,6 +219,10 @@ def fit_temperature(logits: Tensor, labels: Tensor, *, tol: float = 1e-10) -> Te
     """
     z = check_logits(logits).detach().to(torch.float64)
     labels = check_labels(labels, z)
+    if look_like_probabilities(logits):
+        raise ValueError(
+            "the rows of logits lie in [0, 1] and sum to 1: these are probabilities; give logits, or probs.log()"
+        )
     z = z - z.mean(1, keepdim=True)  # changes no probability, and keeps the sums small
     true = z.gather(1, labels[:, None]).squeeze(1)
     if bool((true == z.amax(1)).all()):

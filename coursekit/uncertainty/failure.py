@@ -124,7 +124,7 @@ class TrustScore:
         features, logits = run_features(self.model, x, self.batch_size)
         distance = torch.stack(
             [
-                torch.cat([torch.cdist(batch, own).amin(1) for batch in features.split(self.batch_size)])
+                torch.cat([_distances(batch, own).amin(1) for batch in features.split(self.batch_size)])
                 for own in self.features
             ],
             dim=1,
@@ -172,11 +172,16 @@ def fit_trust_score(
             raise ValueError(f"class {c} has {len(own)} examples; drop={drop} needs more than neighbors={neighbors}")
         if drop:
             radius = torch.cat(
-                [torch.cdist(part, own).kthvalue(neighbors + 1, dim=1).values for part in own.split(batch_size)]
+                [_distances(part, own).kthvalue(neighbors + 1, dim=1).values for part in own.split(batch_size)]
             )  # + 1: each point is its own nearest
             own = own[radius.argsort(stable=True)[: len(own) - int(drop * len(own))]]
         kept.append(own)
     return TrustScore(model, tuple(kept), batch_size)
+
+
+def _distances(a: Tensor, b: Tensor) -> Tensor:
+    """(N, M) by differences: |a|^2 - 2ab + |b|^2 does not vanish at a = b."""
+    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 @dataclass(frozen=True)
