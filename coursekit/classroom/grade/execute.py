@@ -21,6 +21,8 @@ from nbformat.v4 import new_code_cell, new_output
 from nbgrader import utils
 from nbgrader.preprocessors import Execute
 
+from ..sandbox import memory
+from ..sandbox.clock import PATIENCE, Clock
 from ..sandbox.limits import Limits
 from ..sandbox.provisioner import BoxKernelManager
 from . import probe
@@ -40,7 +42,8 @@ class BoxExecute(Execute):
     def __init__(self, *args, **kwargs):
         kwargs["kernel_manager_class"] = BoxKernelManager
         super().__init__(*args, **kwargs)
-        self.timeout_func = self._seconds_left
+        self.timeout = (PATIENCE + 1) * self.limits.cell_seconds + 10  # our clock decides before nbclient's does
+        self.startup_timeout = 300
         self.interrupt_on_timeout = True
         self.raise_on_iopub_timeout = True
         self.allow_errors = True
@@ -50,7 +53,7 @@ class BoxExecute(Execute):
 
     def preprocess(self, nb, resources, km=None):
         """Run the notebook; every code cell ends with outputs that say what became of it."""
-        self.began = time.monotonic()
+        self.running, self.limit = False, ""
         self.stopped: str | None = None
         self.overflow: str | None = None
         self.printed = 0
@@ -68,8 +71,10 @@ class BoxExecute(Execute):
     def start_new_kernel_client(self):
         client = super().start_new_kernel_client()
         for channel in (client.shell_channel, client.iopub_channel):
-            channel.get_msg = _look_again(channel.get_msg)
+            channel.get_msg = _look_again(channel.get_msg, self._over if channel is client.shell_channel else None)
         self.provisioner = self.km.provisioner
+        roots = [self.provisioner.pid] + ([self.provisioner.box.pid] if self.provisioner.box else [])
+        self.clock = Clock(roots, self.limits.cell_seconds, self.limits.total_seconds)
         threading.Thread(target=self._watch_memory, args=(self.provisioner,), daemon=True).start()
         return client
 
@@ -90,9 +95,8 @@ class BoxExecute(Execute):
         if name or outcome not in ("ran", "failed"):
             used = {"seconds": round(time.monotonic() - began, 3), "cpu_s": round(self._cpu() - cpu, 3)}
             self.seen["cells"][name or f"cell {index + 1}"] = {"outcome": outcome, **used}
-        late = outcome == "timeout" or (outcome == "stopped" and not self.overflow and not self.seen["dead"])
-        if late and used["cpu_s"] < 0.8 * min(used["seconds"], self.limits.cell_seconds):
-            self.seen["starved"] = True  # it did not get the time it was given: the machine may have been loaded
+        if self.clock.starved:
+            self.seen["starved"] = True  # it did not get the time it was given: the machine was loaded
         return cell, resources
 
     def _plain(self, cell, index) -> str:
@@ -150,13 +154,16 @@ class BoxExecute(Execute):
         replies = []
         self.on_cell_executed = lambda **kw: replies.append(_writable(kw["execute_reply"]["content"]))
         self.cell_bytes, self.cell_outputs = 0, 0
+        self.clock.begin()
+        self.running = True
         try:
             self.execute_cell(cell, index, store_history=history)
         except DeadKernelError:
             self._stop(cell, self.overflow or "the kernel died", died=not self.overflow)
             return "stopped", {}
         except CellTimeoutError:  # the interrupt was ignored, or what the kernel sent could not be received
-            why = f"the cell ran past its limit ({self._limit()}) and ignored the interrupt"
+            self.clock.late()
+            why = f"the cell ran past its limit ({self.limit}) and ignored the interrupt"
             if replies and replies[-1].get("ename") != "CellTimeoutError":
                 why = f"a single output was larger than the limit of {self.limits.output_mb} MB"
             self._stop(cell, self.overflow or why)
@@ -165,6 +172,8 @@ class BoxExecute(Execute):
             why = f"a message from the kernel could not be read ({type(error).__name__})"
             self._stop(cell, self.overflow or why, died=not self.overflow)
             return "stopped", {}
+        finally:
+            self.running = False
         if self.overflow:  # its answer came before what it printed was counted
             self._stop(cell, self.overflow)
             return "stopped", {}
@@ -172,11 +181,11 @@ class BoxExecute(Execute):
         if reply.get("status") != "error":
             return None, reply
         if reply.get("ename") == "CellTimeoutError" and not reply.get("execution_count"):
-            limit = self._limit()
+            limit = self.limit
             where = cell.metadata.get("nbgrader", {}).get("grade_id", f"cell {index + 1}")
             self.seen["limits"].append(f"{where} was stopped at its time limit ({limit})")
             cell.outputs.append(_error("CellTimeoutError", f"This cell was stopped at its time limit ({limit})."))
-            if time.monotonic() - self.began >= self.limits.total_seconds:
+            if self.clock.total_over:
                 self._stop(None, f"the notebook ran longer than {self.limits.total_seconds} s")
             return "timeout", reply
         if not any(o.output_type == "error" for o in cell.outputs):
@@ -198,14 +207,10 @@ class BoxExecute(Execute):
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.provisioner.handle, signal.SIGKILL)
 
-    def _seconds_left(self, cell=None) -> float:
-        left = self.limits.total_seconds - (time.monotonic() - self.began)
-        return max(0.5, min(self.limits.cell_seconds, left))
-
-    def _limit(self) -> str:
-        if time.monotonic() - self.began >= self.limits.total_seconds:
-            return f"{self.limits.total_seconds} s for the notebook"
-        return f"{self.limits.cell_seconds} s a cell"
+    def _over(self) -> bool:
+        """Whether the running cell has had its time; which limit it was is kept to be told."""
+        self.limit = self.clock.over() if self.running else ""
+        return bool(self.limit)
 
     def process_message(self, msg, cell, cell_index):
         """Count what a cell prints, keep no more of it than allowed, and stop a kernel that floods."""
@@ -255,21 +260,21 @@ class BoxExecute(Execute):
         """Stop the kernel when all processes of its box together hold more than allowed."""
         allowed = (self.limits.memory_mb + 256) << 20
         roots = [provisioner.pid] + ([provisioner.box.pid] if provisioner.box else [])
+        first = provisioner.box.pid if provisioner.box else None
         while provisioner.handle is not None and not self.stopped:
-            family = _family(roots)
-            much = sum(map(_resident, family)) > allowed and sum(map(_proportional, family)) > allowed
-            if much and not self.overflow:
+            if memory.holds_more(roots, allowed, first) and not self.overflow:
                 self.overflow = f"the notebook used more than {self.limits.memory_mb} MB of memory"
                 self._end_kernel()
                 return
             time.sleep(0.25)
 
 
-def _look_again(get_msg):
+def _look_again(get_msg, over=None):
     """`get_msg` that looks for a message every quarter of a second, not only when it is woken.
 
     Where a cell makes a widget, nbclient answers it on the socket on which it waits for the cell's reply. A socket of
     zmq tells of news once, and sending takes that away: the reply is there and nobody looks before the time limit.
+    `over()` ends the wait too, as if nothing had come: it knows how long the cell had, which no clock on a wall does.
     """
 
     async def patient(timeout: float | None = None):
@@ -279,43 +284,10 @@ def _look_again(get_msg):
             try:
                 return await get_msg(timeout=max(0.0, left))
             except Empty:
-                if end is not None and time.monotonic() >= end:
+                if (over is not None and over()) or (end is not None and time.monotonic() >= end):
                     raise
 
     return patient
-
-
-def _family(roots: list[int]) -> set[int]:
-    known, new = set(), set(roots)
-    while new:
-        known |= new
-        children = set()
-        for pid in new:
-            try:
-                for task in os.listdir(f"/proc/{pid}/task"):
-                    children |= {int(p) for p in Path(f"/proc/{pid}/task/{task}/children").read_text().split()}
-            except (OSError, ValueError):
-                continue
-        new = children - known
-    return known
-
-
-def _resident(pid: int) -> int:
-    """Bytes of anonymous memory of a process; what forks share is counted for each of them. Cheap."""
-    try:
-        fields = Path(f"/proc/{pid}/statm").read_text().split()
-        return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError, ValueError):
-        return 0
-
-
-def _proportional(pid: int) -> int:
-    """Bytes of memory of a process, what it shares with others divided among them: dear, and right for forks."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) << 10
-    except (OSError, StopIteration, ValueError):
-        return _resident(pid)
 
 
 def _size(content) -> int:

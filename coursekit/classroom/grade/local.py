@@ -14,6 +14,7 @@ from ..labs.bundle import Bundle
 from ..records.course import CourseError
 from ..sandbox import forkserver, kernel
 from ..sandbox.bubblewrap import HOME, python_paths
+from ..sandbox.clock import PATIENCE
 from ..sandbox.levels import Level, scope
 from ..sandbox.limits import Limits
 from ..sandbox.remove import remove
@@ -130,7 +131,11 @@ class Workshop:
     def submit(self, task: dict, key: str = "") -> Job:
         """Begin to grade a submission."""
         try:
-            return Job(self.engines, {**task, "slot": next(self.slots)}, deadline=1.5 * self.limits.total_seconds + 60)
+            return Job(
+                self.engines,
+                {**task, "slot": next(self.slots)},
+                deadline=(PATIENCE + 1) * self.limits.total_seconds + 120,
+            )
         except OSError as error:
             why = f"a helper process of the grader has ended ({error.strerror}); was there enough memory?"
             raise CourseError(f"{why} What was graded is kept: run it again to go on") from None

@@ -117,7 +117,7 @@ class Runner:
                     if self._again(paper, result):
                         waiting.append(paper)
                         continue
-                    self._keep(paper, paper.result if paper.result and result["ours"] else result)
+                    self._keep(paper, _fair(paper.result if paper.result and result["ours"] else result))
                     done += 1
                     left = (time.monotonic() - began) / done * (len(papers) - done)
                     self.report(done, len(papers), paper.student.id, result, left)
@@ -181,6 +181,17 @@ def task(submission: Submission) -> dict:
     """What a worker needs to grade a submission, as plain data."""
     files = {name: base64.b64encode(data).decode() for name, data in submission.files.items()}
     return {"notebook": base64.b64encode(submission.notebook).decode(), "files": files}
+
+
+BUSY = "stopped by a machine too busy to run it, twice: run it again when the machine is quiet"
+
+
+def _fair(result: dict) -> dict:
+    """What counts after the last try: a machine that gave a notebook no time takes no points, somebody has to look."""
+    if not result.get("starved") or result["status"] != "graded":
+        return result
+    reason = "; ".join(filter(None, (BUSY, result["reason"])))
+    return {**result, "status": "review", "reason": reason, "flags": [*result["flags"], BUSY]}
 
 
 def _json(result: dict) -> str:

@@ -11,8 +11,8 @@ class Limits:
     5
     """
 
-    cell_seconds: int = 60  # one cell; then it is interrupted and the rest goes on
-    total_seconds: int = 600  # the whole notebook; then its kernel is killed
+    cell_seconds: int = 60  # one cell, as if the machine had nothing else to do; then it is interrupted
+    total_seconds: int = 600  # the whole notebook, in the same seconds; then its kernel is killed
     memory_mb: int = 1536  # data of one process, and of all processes of the box together
     disk_mb: int = 192  # the box's home and temporary files, which live in memory
     processes: int = 64
