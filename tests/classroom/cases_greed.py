@@ -152,11 +152,15 @@ extra("ten_gigabytes", "block = bytearray(10 << 30)", GRADED, FULL)
 extra("memory_bit_by_bit", "keep = []\nwhile True:\n    keep.append(bytearray(32 << 20))", GRADED + REVIEW, SOME)
 SHARED = """
 import os, time
+read, write = os.pipe()
 for _ in range(8):
     if os.fork() == 0:
         block = bytearray(b"x") * (400 << 20)
+        os.write(write, b"x")
         time.sleep(60)
-time.sleep(3)
+for _ in range(8):
+    os.read(read, 1)
+time.sleep(1)
 """
 extra("memory_of_children", SHARED, GRADED, SOME, "memory")
 extra(
@@ -174,16 +178,11 @@ def one_50_mb_line_at_the_end(lab, folder):
     return notebook
 
 
-# What a test's own check of the tools calls: a limit reached there is no proof of the answer, and no sign of deceit.
-asked = "import math, time\nmath.isclose = lambda *_, **__: {}".format
-extra("slow_when_asked", asked("time.sleep(1000)"), GRADED, FIRST, "_test was stopped at its time limit")
-extra(
-    "prints_when_asked",
-    asked("[print('x' * (1 << 20), flush=True) for _ in range(500)]"),
-    GRADED,
-    FIRST,
-    "printed more than",
-)
+# A limit reached while a question is asked ends that question, and is no sign of deceit.
+asked = "import time, coursekit.question\ncoursekit.question.answer = lambda *_: {}".format
+extra("slow_when_asked", asked("time.sleep(1000)"), GRADED, FIRST, "stopped at its time limit")
+prints = "[print('x' * (1 << 20), flush=True) for _ in range(500)]"
+extra("prints_when_asked", asked(prints), GRADED, FIRST, "printed more than")
 extra(
     "displays_5000",
     """

@@ -8,6 +8,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from coursekit.question import Question
+
 sys.path.insert(0, str(Path(__file__).parent))  # for `bench`, which tests of all labs share
 sys.path.insert(0, str(Path(__file__).parent / "grade"))  # for `test_run`, whose helpers the cluster's tests use
 
@@ -42,24 +44,71 @@ def cell(name: str, source: str, *, points: float = 0, grade=False, solution=Fal
     return new
 
 
+DOUBLE = """
+def draw(rng):
+    return [2, int(rng.integers(10**6))]
+
+
+def ask(double, inputs):
+    return [double(n) for n in inputs]
+
+
+def shapes(inputs):
+    return [() for n in inputs]
+
+
+def judge(inputs, got):
+    return differs(f"double of {inputs}", np.array(got), 2.0 * np.array(inputs), atol=0)
+"""
+MEAN = """
+def draw(rng):
+    return [[1.0, 2.0], rng.normal(size=7).tolist()]
+
+
+def ask(mean, inputs):
+    return [mean(list(values)) for values in inputs]
+
+
+def shapes(inputs):
+    return [() for values in inputs]
+
+
+def judge(inputs, got):
+    return differs(f"mean of {inputs}", np.array(got), np.array([np.mean(values) for values in inputs]))
+"""
+SQUARES = """
+def draw(rng):
+    return [3, int(rng.integers(5, 50))]
+
+
+def ask(squares, inputs):
+    return [list(squares(n)) for n in inputs]
+
+
+def shapes(inputs):
+    return [(n,) for n in inputs]
+
+
+def judge(inputs, got):
+    for n, values in zip(inputs, got):
+        if wrong := differs(f"squares({n})", values, np.arange(float(n)) ** 2):
+            return wrong
+"""
+
+
+def test_cell(visible: str, name: str, question: str) -> str:
+    """The text of a test cell: a visible check and a hidden question."""
+    return f"{visible}\n### BEGIN HIDDEN TESTS\n{Question(name, question.strip()).call()}\n### END HIDDEN TESTS"
+
+
 def tiny_lab():
     """Three autograded answers of 2, 3 and 5 points with visible and hidden tests, and one of 4 graded by hand."""
     q1 = "def double(x):\n    ### BEGIN SOLUTION\n    return 2 * x\n    ### END SOLUTION"
-    q1_test = (
-        "assert int(double(2)) == 4, 'double(2) should be 4'\n### BEGIN HIDDEN TESTS\nimport random as _random\n"
-        "_n = _random.randrange(10**6)\nassert int(double(_n)) == 2 * _n, 'wrong for another number'\n### END HIDDEN TESTS"
-    )
+    q1_test = test_cell("assert int(double(2)) == 4, 'double(2) should be 4'", "q1_test", DOUBLE)
     q2 = "import numpy as np\ndef mean(values):\n    ### BEGIN SOLUTION\n    return sum(values) / len(values)\n    ### END SOLUTION"
-    q2_test = (
-        "np.testing.assert_allclose(float(mean([1.0, 2.0])), 1.5)\n### BEGIN HIDDEN TESTS\n"
-        "_sample = np.random.default_rng().normal(size=7)\n"
-        "np.testing.assert_allclose(float(mean(list(_sample))), float(_sample.mean()))\n### END HIDDEN TESTS"
-    )
+    q2_test = test_cell("np.testing.assert_allclose(float(mean([1.0, 2.0])), 1.5)", "q2_test", MEAN)
     q3 = "def squares(n):\n    ### BEGIN SOLUTION\n    return [k * k for k in range(n)]\n    ### END SOLUTION"
-    q3_test = (
-        "assert [int(k) for k in squares(3)] == [0, 1, 4]\n### BEGIN HIDDEN TESTS\nimport random as _random\n_m = _random.randrange(5, 50)\n"
-        "assert [int(k) for k in list(squares(_m))] == [_k * _k for _k in range(_m)]\n### END HIDDEN TESTS"
-    )
+    q3_test = test_cell("assert [int(k) for k in squares(3)] == [0, 1, 4]", "q3_test", SQUARES)
     text = "### BEGIN SOLUTION\nBecause it is so.\n### END SOLUTION"
     notebook = new_notebook(
         metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}

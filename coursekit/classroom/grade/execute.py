@@ -2,6 +2,9 @@
 
 A preprocessor for `c.Autograde.autograde_preprocessors`. It holds a limit for each cell and for all of them, a budget
 of output, and keeps the points earned before a kernel died. What it saw is in `resources["coursekit"]`.
+
+A test cell has two lives. Its visible check runs in the kernel and speaks to the student. Its question is drawn by the
+judge, asked in the kernel, and judged by the judge: that verdict, and nothing else, gives points.
 """
 
 import contextlib
@@ -9,6 +12,7 @@ import copy
 import json
 import os
 import re
+import secrets
 import signal
 import threading
 import time
@@ -21,11 +25,15 @@ from nbformat.v4 import new_code_cell, new_output
 from nbgrader import utils
 from nbgrader.preprocessors import Execute
 
+from coursekit._wire import MAX_BYTES
+from coursekit.question import MIME, Question
+
+from ..judge.process import Judge, JudgeFailed
+from ..labs.source import without
 from ..sandbox import memory
 from ..sandbox.clock import PATIENCE, Clock
 from ..sandbox.limits import Limits
 from ..sandbox.provisioner import BoxKernelManager
-from . import probe
 
 SHOWN = ("stream", "display_data", "execute_result", "update_display_data", "error")
 COUNTED = (*SHOWN, "comm_open", "comm_msg")
@@ -35,13 +43,11 @@ LOOK_SECONDS = 0.25
 
 
 class BoxExecute(Execute):
-    """nbgrader's Execute with kernels in boxes. `limits` is set in the process that grades one submission."""
+    """nbgrader's Execute with kernels in boxes and a judge, who alone gives points."""
 
-    limits = Limits()
-
-    def __init__(self, *args, **kwargs):
-        kwargs["kernel_manager_class"] = BoxKernelManager
-        super().__init__(*args, **kwargs)
+    def __init__(self, *, limits: Limits, judge: Judge, **kwargs):
+        super().__init__(kernel_manager_class=BoxKernelManager, **kwargs)
+        self.limits, self.judge = limits, judge
         self.timeout = (PATIENCE + 1) * self.limits.cell_seconds + 10  # our clock decides before nbclient's does
         self.startup_timeout = 300
         self.interrupt_on_timeout = True
@@ -58,7 +64,16 @@ class BoxExecute(Execute):
         self.overflow: str | None = None
         self.printed = 0
         self.cpu_seen = 0.0
-        self.seen = {"cells": {}, "flags": [], "limits": [], "starved": False, "dead": False, "kernel": {}}
+        self.nonce = self.reply = None
+        self.seen = {
+            "cells": {},
+            "questions": {},
+            "flags": [],
+            "limits": [],
+            "starved": False,
+            "dead": False,
+            "kernel": {},
+        }
         resources["coursekit"] = self.seen
         try:
             nb, resources = super().preprocess(nb, resources, km)
@@ -104,47 +119,58 @@ class BoxExecute(Execute):
         return error if error in UNFINISHED else "failed" if error else "ran"
 
     def _test(self, cell, index) -> str:
-        secret = probe.fresh_secret()
+        """Let the visible check speak, ask the question, and leave the outputs from which nbgrader reads the score."""
+        question = Question.of_cell(cell.source)
         trial = copy.deepcopy(cell)
-        trial.source = probe.marked(cell.source, secret)
+        trial.source = without(cell.source, "HIDDEN TESTS")
         error, reply = self._run(trial, index)
         self.nb.cells[index] = cell
-        mine = [o for o in trial.outputs if o.output_type == "error" and o.evalue == secret]
-        shown = [_as_stdout(o) for o in trial.outputs if o not in mine and o.output_type != "execute_result"]
-        values = any(o.output_type == "execute_result" for o in trial.outputs)
-        passed = bool(mine) and reply.get("evalue") == secret and error == "AssertionError"
-        lies, cut, why = self._canary(cell, index) if passed else ([], None, [])
-        if passed and not lies and not cut:
-            cell.outputs = [_error_as_text(o) for o in shown]
-            return "passed"
-        error, shown = cut or error, shown + why
-        cell.outputs = [o for o in shown if o.output_type == "error"] + [o for o in shown if o.output_type != "error"]
-        where = cell.metadata.nbgrader["grade_id"]
-        if error in UNFINISHED:
+        spoken = [_as_stdout(o) for o in trial.outputs if o.output_type != "execute_result"]
+        if question is None:  # a lab of somebody else under nbgrader's own command: its cells are its only test
+            cell.outputs = spoken
+            return error if error in UNFINISHED else "failed" if error else "passed"
+        if error in ("stopped", "not run"):
+            cell.outputs = spoken
             return error
-        if not error or lies or (error == "AssertionError" and bool(mine) != (reply.get("evalue") == secret)):
-            what = "; ".join(lies) if lies else "its last line was not reached, and it raised no error"
-            self.seen["flags"].append(f"{where}: test did not run as written ({what})")
-            cell.outputs.insert(0, _error("TestTamperedWith", f"This test did not run as written: {what}."))
-            return "tampered"
-        if values:
-            self.seen["flags"].append(f"{where}: a value was displayed in place of the test's result")
-        if not any(o.output_type == "error" for o in cell.outputs):
-            cell.outputs.insert(0, _error(error, str(reply.get("evalue", ""))[:500]))
-        return "failed"
+        outcome, sentence, shown = self._ask(question, cell, index)
+        outputs = [*spoken, *shown]
+        if outcome == "passed":
+            cell.outputs = [_error_as_text(o) for o in outputs]
+            return outcome
+        if sentence is not None:
+            outputs.append(_error("NotYetRight", sentence))  # behind what the visible check said: that is the same for all
+        errors = [o for o in outputs if o.output_type == "error"]
+        cell.outputs = errors + [o for o in outputs if o.output_type != "error"]
+        return outcome
 
-    def _canary(self, cell, index) -> tuple[list[str], str | None, list]:
-        """What the kernel lies about; or, where a limit ended the question, which way and the output that says so."""
-        secret = probe.fresh_secret()
-        bird = new_code_cell(probe.canary(secret), metadata={"nbgrader": cell.metadata.nbgrader})
-        error, reply = self._run(bird, index, history=False)
-        self.nb.cells[index] = cell
-        said = [probe.found(o.evalue, secret) for o in bird.outputs if o.output_type == "error"]
-        if error in UNFINISHED:  # no proof that the test passed, and no sign of deceit either
-            return [], error, bird.outputs[-1:]
-        if error != "AssertionError" or not said or said[0] is None or not str(reply.get("evalue")).startswith(secret):
-            return ["a comparison that must fail did not fail"], None, []
-        return said[0], None, []
+    def _ask(self, question: Question, cell, index) -> tuple[str, str | None, list]:
+        """What became of a question, the judge's sentence if there is one, and what the kernel showed meanwhile."""
+        name = question.name
+        try:
+            drawn = self.judge.draw(question)
+            record = {"seed": drawn["seed"], "question": drawn["hash"]}
+            self.seen["questions"][name] = record
+            self.nonce, self.reply = secrets.token_hex(16), None
+            call = f"serve({drawn['request']!r}, {self.nonce!r})"
+            asking = new_code_cell(f'__import__("coursekit.question", fromlist=["serve"]).{call}')
+            asking.metadata["nbgrader"] = cell.metadata.nbgrader
+            error, answer = self._run(asking, index, history=False)
+            self.nb.cells[index] = cell
+            shown = [_as_stdout(o) for o in asking.outputs if o.output_type != "execute_result"]
+            if error in UNFINISHED:
+                return error, None, shown
+            if self.reply is None:
+                why = f"{error}: {str(answer.get('evalue', ''))[:500]}" if error else "it sent nothing"
+                return "failed", f"the question could not be asked in this notebook ({why})", shown
+            sentence = self.judge.verdict(self.reply)
+        except JudgeFailed as failed:
+            self.nb.cells[index] = cell
+            self.seen["flags"].append(f"{name}: its judge failed, the answer was kept ({failed})")
+            self.seen["questions"].setdefault(name, {})["reply"] = self.reply
+            return "unjudged", "this answer could not be judged; a person will look at it", []
+        finally:
+            self.nonce = None
+        return ("passed", None, shown) if sentence is None else ("failed", sentence, shown)
 
     def _run(self, cell, index, *, history=True) -> tuple[str | None, dict]:
         """Execute a cell: the name of its error or None, and the kernel's reply."""
@@ -214,6 +240,8 @@ class BoxExecute(Execute):
 
     def process_message(self, msg, cell, cell_index):
         """Count what a cell prints, keep no more of it than allowed, and stop a kernel that floods."""
+        if self._is_reply(msg):
+            return None
         if msg["msg_type"] not in COUNTED:
             return super().process_message(msg, cell, cell_index)
         size = _size(msg["content"])
@@ -239,6 +267,18 @@ class BoxExecute(Execute):
             header = {**msg["header"], "msg_type": "stream"}
             msg = {**msg, "msg_type": "stream", "header": header, "content": cut}
         return self._process(msg, cell, cell_index)
+
+    def _is_reply(self, msg) -> bool:
+        """Whether this is the kernel's answer to the question that is being asked; the first one counts."""
+        data = msg["content"].get("data") if msg["msg_type"] == "display_data" else None
+        answer = data.get(MIME) if isinstance(data, dict) else None
+        if self.nonce is None or self.reply is not None or not isinstance(answer, dict):
+            return False
+        reply = answer.get("reply")
+        if answer.get("nonce") != self.nonce or not isinstance(reply, str) or len(reply) > 2 * MAX_BYTES:
+            return False
+        self.reply = reply
+        return True
 
     def _process(self, msg, cell, cell_index):
         """nbclient's handling; a message that it cannot make sense of, forged perhaps, is dropped."""

@@ -106,8 +106,16 @@ class Workshop:
                 nursery, "coursekit.classroom.sandbox.kernel:start", modules, env=kernel_env, prefix=prefix
             )
         )
+        judges = f"{self.folder}/judges"
+        files = Path(self.folder, "judge")
+        files.mkdir(mode=0o700)
+        for name, data in self.bundle.judge.items():
+            (files / name).write_bytes(data)
+        about = {"files": str(files)}
+        self.servers.append(forkserver.ForkServer(judges, "coursekit.classroom.judge.process:work", about, env=env))
         settings = {
             "bundle": str(bundle),
+            "judge": judges,
             "limits": self.limits.to_dict(),
             "level": self.level.name,
             "label": self.level.label,

@@ -24,6 +24,7 @@ from traitlets.config import Config
 
 from ..intake.notebook import Rejected, read_notebook
 from ..intake.repair import repair
+from ..judge.process import Judge
 from ..labs.bundle import STUDENT, Bundle, scratch_course, start
 from ..sandbox import forkserver
 from ..sandbox.limits import Limits
@@ -87,7 +88,6 @@ def grade(task: dict, folder: str) -> dict:
     except Rejected as rejected:
         return {**basis, "status": "rejected", "reason": str(rejected), "flags": [], "ours": False}
     _scratch(folder, bundle, notebook, {n: base64.b64decode(d) for n, d in task["files"].items()})
-    BoxExecute.limits = limits
     BoxProvisioner.plan = Plan(
         settings["level"],
         settings["nursery"],
@@ -97,9 +97,13 @@ def grade(task: dict, folder: str) -> dict:
         limits.to_dict(),
         task["slot"],
     )
-    seen = _autograde(folder, bundle.lab)
+    judge = Judge(settings["judge"])
+    try:
+        seen = _autograde(folder, bundle.lab, limits, judge)
+    finally:
+        judge.close()
     cells, comments = _scores(folder, bundle.lab)
-    for name, record in seen["cells"].items():
+    for name, record in [*seen["cells"].items(), *seen["questions"].items()]:
         if name in cells:
             cells[name] |= record
     text = Path(folder, "autograded", STUDENT, bundle.lab, f"{bundle.lab}.ipynb").read_text(encoding="utf-8")
@@ -143,10 +147,13 @@ def autograde_config() -> Config:
     return config
 
 
-def _autograde(folder: str, lab: str) -> dict:
+def _autograde(folder: str, lab: str, limits: Limits, judge: Judge) -> dict:
     seen: list[dict] = []
 
     class Watched(BoxExecute):
+        def __init__(self, **kwargs):
+            super().__init__(limits=limits, judge=judge, **kwargs)
+
         def preprocess(self, nb, resources, km=None):
             try:
                 return super().preprocess(nb, resources, km)

@@ -15,11 +15,14 @@ from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
+from coursekit.question import Question
+
 from ..records.course import Course, CourseError
 from ..records.database import new_database
 from ..records.files import digest, write_atomically
 
 FORMAT = 1  # of results; part of every key
+JUDGE = "judge"  # the folder beside a lab's source whose files only judges read
 STUDENT = "student"  # the one student of a scratch course
 
 
@@ -46,6 +49,7 @@ class Bundle:
     cells: tuple[Cell, ...]
     modules: tuple[str, ...]
     files: dict[str, bytes]
+    judge: dict[str, bytes]  # files that questions draw from; students never see them
     gradebook: bytes
 
     def to_bytes(self) -> bytes:
@@ -55,8 +59,9 @@ class Bundle:
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("lab.json", json.dumps(about))
             archive.writestr("gradebook.db", self.gradebook)
-            for name, data in self.files.items():
-                archive.writestr(f"files/{name}", data)
+            for folder, files in (("files", self.files), ("judge", self.judge)):
+                for name, data in files.items():
+                    archive.writestr(f"{folder}/{name}", data)
         return buffer.getvalue()
 
     @classmethod
@@ -64,10 +69,13 @@ class Bundle:
         """The bundle that `to_bytes` wrote."""
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             about = json.loads(archive.read("lab.json"))
-            files = {n.removeprefix("files/"): archive.read(n) for n in archive.namelist() if n.startswith("files/")}
+            files, judge = (
+                {n.removeprefix(folder): archive.read(n) for n in archive.namelist() if n.startswith(folder)}
+                for folder in ("files/", "judge/")
+            )
             gradebook = archive.read("gradebook.db")
         cells = tuple(Cell(**cell) for cell in about["cells"])
-        return cls(about["lab"], about["key"], cells, tuple(about["modules"]), files, gradebook)
+        return cls(about["lab"], about["key"], cells, tuple(about["modules"]), files, judge, gradebook)
 
 
 def load(course: Course, lab: str) -> Bundle:
@@ -78,15 +86,17 @@ def load(course: Course, lab: str) -> Bundle:
     paths = [p for p in sorted(folder.rglob("*")) if p.is_file()]
     names = [p.relative_to(folder) for p in paths]
     data = [n for n in names if not any(fnmatch(part, pattern) for part in n.parts for pattern in ignored)]
-    files = {str(name): (folder / name).read_bytes() for name in data}
+    files = {str(name): (folder / name).read_bytes() for name in data if name.parts[0] != JUDGE}
+    judge = {p.name: p.read_bytes() for p in sorted(folder.glob(f"{JUDGE}/*.npz"))}
     # what a change of settings may change in the records of the lab
     elsewhere = ("CourseKit", "CourseDirectory", "HTMLExporter")
     settings = {k: str(v) for k, v in course.config.items() if k not in elsewhere}
-    key = digest(notebook, json.dumps(settings, sort_keys=True), *(part for item in files.items() for part in item))
+    contents = [part for item in (*files.items(), *judge.items()) for part in item]
+    key = digest(notebook, json.dumps(settings, sort_keys=True), *contents)
     path = course.work / "labs" / f"{lab}-{key[:16]}.zip"
     if path.is_file():
         return Bundle.from_bytes(path.read_bytes())
-    bundle = _build(course, lab, notebook, files, key)
+    bundle = _build(course, lab, notebook, files, judge, key)
     write_atomically(path, bundle.to_bytes())
     return bundle
 
@@ -126,7 +136,7 @@ def imported_modules(notebook: dict) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _build(course: Course, lab: str, notebook: str, files: dict[str, bytes], key: str) -> Bundle:
+def _build(course: Course, lab: str, notebook: str, files: dict, judge: dict, key: str) -> Bundle:
     """Let nbgrader itself record the lab, in a scratch course."""
     import nbformat
     from nbgrader.api import Gradebook
@@ -153,9 +163,15 @@ def _build(course: Course, lab: str, notebook: str, files: dict[str, bytes], key
         connection.execute("VACUUM")
         connection.close()
         database = Path(scratch, "gradebook.db").read_bytes()
+    unasked = [cell.grade_id for cell in cells if cell.kind == "test" and Question.of_cell(cell.source) is None]
+    if unasked:
+        raise CourseError(
+            f"{lab}: {', '.join(unasked)} hold no hidden question in three parts (draw, ask, judge); only a judge's "
+            "verdict gives points, see CONTRIBUTING.md"
+        )
     if not any(cell.points for cell in cells):
         raise CourseError(f"{lab} has no graded cell")
-    return Bundle(lab, key, cells, imported_modules(json.loads(notebook)), files, database)
+    return Bundle(lab, key, cells, imported_modules(json.loads(notebook)), files, judge, database)
 
 
 def _cell(cell, sources: dict) -> Cell:

@@ -23,7 +23,7 @@ from .bubblewrap import HOME
 from .forkserver import receive, send
 
 PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
-NEEDED = ("ipykernel.kernelapp", "ipykernel.ipkernel", "IPython.core.completer")
+NEEDED = ("ipykernel.kernelapp", "ipykernel.ipkernel", "IPython.core.completer", "coursekit.question")
 
 
 def prepare(settings: dict) -> None:
