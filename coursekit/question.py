@@ -30,7 +30,7 @@ import numpy as np
 
 from ._wire import NotPlain, decode, encode
 
-MIME = "application/x-coursekit-answer"
+MIME = "application/vnd.coursekit.answer+json"
 PARTS = ("draw", "ask", "shapes", "judge")
 CLEAN = dict(vars(builtins))  # as they were before any student's code ran
 

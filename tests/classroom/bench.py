@@ -239,7 +239,7 @@ def leftovers() -> list[str]:
 
 def all_cases() -> list[Case]:
     """Every case, once its modules are imported."""
-    for module in ("cases_greed", "cases_structure", "cases_attacks"):
+    for module in ("cases_greed", "cases_structure", "cases_attacks", "cases_points", "cases_honest"):
         importlib.import_module(module)
     return CASES
 

@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # for `bench`, which tests of al
 sys.path.insert(0, str(Path(__file__).parent / "grade"))  # for `test_run`, whose helpers the cluster's tests use
 
 # Not for the collector of doctests: it would import the cases under another name, and each would be registered twice.
-collect_ignore = ["bench.py", "cases_attacks.py", "cases_greed.py", "cases_structure.py", "cohort.py", "speed.py"]
+collect_ignore = ["bench.py", "cohort.py", "speed.py"]
+collect_ignore_glob = ["cases_*.py"]
 
 LAB = "tiny"
 SETTINGS = """
@@ -105,9 +106,9 @@ def tiny_lab():
     """Three autograded answers of 2, 3 and 5 points with visible and hidden tests, and one of 4 graded by hand."""
     q1 = "def double(x):\n    ### BEGIN SOLUTION\n    return 2 * x\n    ### END SOLUTION"
     q1_test = test_cell("assert int(double(2)) == 4, 'double(2) should be 4'", "q1_test", DOUBLE)
-    q2 = "import numpy as np\ndef mean(values):\n    ### BEGIN SOLUTION\n    return sum(values) / len(values)\n    ### END SOLUTION"
+    q2 = "import numpy as np\ndef mean(values):\n    ### BEGIN SOLUTION\n    return np.mean(values)\n    ### END SOLUTION"
     q2_test = test_cell("np.testing.assert_allclose(float(mean([1.0, 2.0])), 1.5)", "q2_test", MEAN)
-    q3 = "def squares(n):\n    ### BEGIN SOLUTION\n    return [k * k for k in range(n)]\n    ### END SOLUTION"
+    q3 = "def squares(n):\n    ### BEGIN SOLUTION\n    return np.arange(n) ** 2\n    ### END SOLUTION"
     q3_test = test_cell("assert [int(k) for k in squares(3)] == [0, 1, 4]", "q3_test", SQUARES)
     text = "### BEGIN SOLUTION\nBecause it is so.\n### END SOLUTION"
     notebook = new_notebook(

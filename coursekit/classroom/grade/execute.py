@@ -138,7 +138,9 @@ class BoxExecute(Execute):
             cell.outputs = [_error_as_text(o) for o in outputs]
             return outcome
         if sentence is not None:
-            outputs.append(_error("NotYetRight", sentence))  # behind what the visible check said: that is the same for all
+            outputs.append(
+                _error("NotYetRight", sentence)
+            )  # behind what the visible check said: that is the same for all
         errors = [o for o in outputs if o.output_type == "error"]
         cell.outputs = errors + [o for o in outputs if o.output_type != "error"]
         return outcome
