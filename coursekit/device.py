@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from coursekit._inputs import check_generator
+
 
 def default_device() -> torch.device:
     """CUDA if there is one, else the CPU; the environment variable ``COURSEKIT_DEVICE`` overrides.
@@ -48,6 +50,7 @@ def draw_device(like: torch.Tensor, generator: torch.Generator | None) -> torch.
     >>> draw_device(torch.zeros(2), None)
     device(type='cpu')
     """
+    check_generator(generator)
     return like.device if generator is None else generator.device
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from coursekit._inputs import check_count, check_generator, check_input, check_module, check_positive, describe
 from coursekit._pairs import RefusePairs, needs_a_look
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -109,10 +110,18 @@ def train(
     3.0
     """
     check_loss("objective", objective, "supervised(nn.functional.cross_entropy)")
+    check_module("model", model)
+    check_generator(generator)
+    for name, value in (("x", x), ("y", y)):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a tensor (N, ...), got {describe(value)}")
     if len(x) == 0 or len(x) != len(y):
         raise ValueError(f"x and y need the same number of rows, at least one; got {len(x)} and {len(y)}")
-    if epochs < 1 or (batch_size is not None and batch_size < 1):
-        raise ValueError(f"epochs={epochs}, batch_size={batch_size}: both are at least 1")
+    epochs = check_count("epochs", epochs)
+    batch_size = None if batch_size is None else check_count("batch_size", batch_size)
+    learning_rate = check_positive("learning_rate", learning_rate)
+    if x.is_floating_point():
+        check_input(model, x)
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError("no parameter of the model requires a gradient: call model.requires_grad_(True)")

@@ -1,13 +1,13 @@
 """What the networks of this package have in common: checked inputs, likelihoods, predictives made of outputs."""
 
 import math
-from numbers import Integral
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from coursekit._inputs import all_finite
 from coursekit.predictive import CategoricalPredictive, NormalPredictive
 
 Likelihood = Literal["classification", "regression", "heteroscedastic"]
@@ -17,58 +17,6 @@ Likelihood = Literal["classification", "regression", "heteroscedastic"]
 #   regression        K = 1, the mean; the noise has one standard deviation, noise_std
 #   heteroscedastic   K = 2, the mean and the log variance of the noise
 LIKELIHOODS = ("classification", "regression", "heteroscedastic")
-
-
-def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name}={value!r}: expected one of {', '.join(map(repr, choices))}")
-
-
-def check_positive(name: str, value: float) -> float:
-    value = float(value)
-    if not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"{name}={value}: expected a finite number > 0")
-    return value
-
-
-def check_count(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name}={value!r}: expected an integer >= 1")
-
-
-def refuse_idle(*, why: str, **options: object) -> None:
-    """An option that was given and has no effect is an error: its author expects one."""
-    for name, value in options.items():
-        if value is not None:
-            raise ValueError(f"{name} was given, but {why}: leave it out")
-
-
-def refuse_half(name: str, value: Tensor) -> None:
-    """Factorisations need more than the 8 or 11 bits of half precision."""
-    if value.dtype in (torch.float16, torch.bfloat16):
-        kind = str(value.dtype).removeprefix("torch.")
-        raise TypeError(f"{name} is {kind}: matrices are factorised in float32 or float64; convert with .float()")
-
-
-def all_finite(x: Tensor) -> bool:
-    """No NaN and no infinity in x; one pass, a second only where the sum overflows."""
-    return bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all())
-
-
-def check_input(model: nn.Module, x: Tensor) -> None:
-    """x is a non-empty, finite tensor on the device and in the dtype of the model."""
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise TypeError(f"x must be a floating-point tensor (N, ...), got {getattr(x, 'dtype', type(x).__name__)}")
-    if x.ndim == 0 or len(x) == 0:
-        raise ValueError(f"x must hold at least one input, got shape {tuple(x.shape)}")
-    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
-    if parameter is not None:
-        if parameter.device != x.device:
-            raise ValueError(f"x is on {x.device}, the model on {parameter.device}: move one with .to(...)")
-        if parameter.dtype != x.dtype:
-            raise TypeError(f"x is {x.dtype}, the model {parameter.dtype}: convert one with .to(...)")
-    if not all_finite(x):
-        raise ValueError("x holds NaN or infinity: clean the inputs first")
 
 
 def as_columns(outputs: Tensor, n: int, likelihood: Likelihood) -> Tensor:

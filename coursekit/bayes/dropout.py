@@ -4,16 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from coursekit._frozen import evaluation_mode
-from coursekit.bayes._likelihood import (
-    LIKELIHOODS,
-    Likelihood,
-    as_columns,
-    check_choice,
-    check_count,
-    check_input,
-    check_positive,
-    predictive_of,
-)
+from coursekit._inputs import check_choice, check_count, check_input, check_positive
+from coursekit.bayes._likelihood import LIKELIHOODS, Likelihood, as_columns, predictive_of
 from coursekit.bayes._memory import activation_bytes, chunks
 from coursekit.bayes.dropout_plan import Passes, stochastic_modules
 from coursekit.predictive import CategoricalPredictive, NormalPredictive

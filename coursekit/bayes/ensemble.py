@@ -11,18 +11,22 @@ from torch.func import functional_call, stack_module_state, vmap
 from tqdm.auto import tqdm
 
 from coursekit._frozen import evaluation_mode
+from coursekit._inputs import (
+    check_choice,
+    check_count,
+    check_generator,
+    check_input,
+    check_positive,
+    describe,
+    refuse_idle,
+)
 from coursekit.bayes._likelihood import (
     LIKELIHOODS,
     Likelihood,
     as_columns,
-    check_choice,
-    check_count,
-    check_input,
-    check_positive,
     check_targets,
     log_likelihood,
     predictive_of,
-    refuse_idle,
 )
 from coursekit.bayes._memory import activation_bytes, chunks
 from coursekit.device import seeded
@@ -154,6 +158,9 @@ def train_ensemble(
         check_count(name, value)
     if batch_size is not None:
         check_count("batch_size", batch_size)
+    if isinstance(build, nn.Module) or not callable(build):
+        raise TypeError(f"build must be a function that makes a network, got {describe(build)}: write lambda: MLP(...)")
+    check_generator(generator)
     place = "cpu" if generator is None else generator.device
     seeds = torch.randint(2**31, (members,), generator=generator, device=place).tolist()
     models = [_build(build, seed, x) for seed in seeds]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from coursekit._frozen import evaluation_mode
-from coursekit.bayes._likelihood import check_count, check_input, refuse_idle
+from coursekit._inputs import check_count, check_input, refuse_idle
 from coursekit.bayes.evidential_classification import (
     DirichletHead,
     EvidentialCategorical,

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from coursekit.bayes._likelihood import all_finite, check_count, check_targets
+from coursekit._inputs import all_finite, check_count
+from coursekit.bayes._likelihood import check_targets
 from coursekit.bayes.evidential_regression import gamma_draws
 from coursekit.predictive import CategoricalPredictive, CategoricalUncertainty
 

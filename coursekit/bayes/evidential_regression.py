@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from coursekit.bayes._likelihood import all_finite, check_count, check_targets
+from coursekit._inputs import all_finite, check_count
+from coursekit.bayes._likelihood import check_targets
 from coursekit.device import draw_device
 from coursekit.predictive import NormalPredictive, StudentLaw, StudentPredictive
 

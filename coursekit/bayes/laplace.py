@@ -16,17 +16,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from coursekit.bayes._likelihood import (
-    check_choice,
-    check_count,
-    check_input,
-    check_positive,
-    check_targets,
-    class_probabilities,
-    log_likelihood,
-    refuse_half,
-    refuse_idle,
-)
+from coursekit._inputs import check_choice, check_count, check_input, check_positive, refuse_half, refuse_idle
+from coursekit.bayes._likelihood import check_targets, class_probabilities, log_likelihood
 from coursekit.bayes.laplace_evidence import best_noise, best_prior, best_prior_and_noise
 from coursekit.bayes.laplace_layers import Network, Trace
 from coursekit.bayes.laplace_structure import Curvature, Factored, Full, check_full_size

@@ -12,7 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from coursekit.bayes._likelihood import check_count, refuse_half, refuse_idle
+from coursekit._inputs import check_count, refuse_half, refuse_idle
 from coursekit.device import draw_device
 from coursekit.predictive import NormalPredictive
 

@@ -14,14 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from coursekit._frozen import evaluation_mode
+from coursekit._inputs import check_choice, check_count, check_input, check_positive
 from coursekit.bayes._likelihood import (
     LIKELIHOODS,
     Likelihood,
     as_columns,
-    check_choice,
-    check_count,
-    check_input,
-    check_positive,
     check_targets,
     log_likelihood,
     predictive_of,

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from coursekit.bayes._likelihood import check_choice, check_count, check_positive
+from coursekit._inputs import check_choice, check_count, check_positive
 from coursekit.device import draw_device
 
 Estimator = Literal["local", "shared", "flipout"]

@@ -1,7 +1,7 @@
 """A frozen copy of a model whose parameters live in one flat vector, and the checks that every study begins with."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import torch
@@ -56,6 +56,11 @@ class FlatModel:
 
     def flatten(self, direction: dict[str, Tensor]) -> Tensor:
         """(P,) a direction, given by parameter name, as a vector; what it leaves out is zero."""
+        if not isinstance(direction, Mapping):
+            raise TypeError(
+                f"a direction is a dict from parameter name to tensor, got {type(direction).__name__}; of several "
+                "directions take one, directions[0]"
+            )
         unknown = [name for name in direction if name not in self.names]
         if unknown:
             raise ValueError(
@@ -90,6 +95,8 @@ def check_data(flat: FlatModel, loss: Loss, x: Tensor, y: Tensor, *, batch_size:
             raise ValueError(f"{name} is on {value.device}, the model on {flat.vector.device}; move them to one device")
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise ValueError(f"{name} holds NaN or infinity; clean the data first")
+    if x.is_floating_point() and x.dtype != flat.vector.dtype:
+        raise TypeError(f"x is {x.dtype}, the model {flat.vector.dtype}: convert one with .to(...)")
     if len(x) != len(y):
         raise ValueError(f"x has {len(x)} examples, y has {len(y)}: they must be pairs")
     if batch_size is not None and batch_size < 1:

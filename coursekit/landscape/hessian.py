@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from coursekit.device import draw_device
 from coursekit.landscape._model import Loss
 from coursekit.landscape.lanczos import Lanczos
 from coursekit.landscape.operators import CurvatureOperator, Matrix
@@ -298,12 +299,12 @@ def _settled(lanczos: Lanczos, key, k: int, tol: float, floor: float | None) -> 
 
 def _normal(operator: CurvatureOperator, generator: torch.Generator | None) -> Tensor:
     like = operator.like
-    device = like.device if generator is None else generator.device
+    device = draw_device(like, generator)
     return torch.randn(operator.size, dtype=like.dtype, device=device, generator=generator).to(like.device)
 
 
 def _signs(operator: CurvatureOperator, count: int, generator: torch.Generator | None) -> Tensor:
     like = operator.like
-    device = like.device if generator is None else generator.device
+    device = draw_device(like, generator)
     bits = torch.randint(0, 2, (count, operator.size), device=device, generator=generator)
     return bits.to(like).mul_(2).sub_(1).T

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from coursekit._inputs import check_count
 from coursekit.landscape._model import FlatModel, Loss, check_data, mean_loss
 from coursekit.landscape.directions import Direction
 
@@ -136,6 +137,7 @@ def plane(
 
 def _axes(extent, steps: int, count: int, like: Tensor) -> list[Tensor]:
     """The grid coordinates of each axis, symmetric ones with an exact zero in the middle."""
+    steps = check_count("steps", steps)
     if steps < 2:
         raise ValueError(f"steps={steps}: a grid has at least two points an axis")
     if isinstance(extent, int | float):

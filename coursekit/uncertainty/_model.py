@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from coursekit._frozen import evaluation_mode
+from coursekit._inputs import check_count, check_input, describe
 from coursekit.nets import features_and_outputs
-from coursekit.uncertainty._checks import check_device, check_logits, describe
+from coursekit.uncertainty._checks import check_logits
 
 
 def run_logits(model: nn.Module, x: Tensor, batch_size: int) -> Tensor:
@@ -36,20 +37,10 @@ def _rows(logits: object, batch: Tensor) -> object:
     return logits
 
 
-def batches_of(model: nn.Module, x: Tensor, batch_size: int) -> Iterator[Tensor]:
+def batches_of(model: nn.Module, x: Tensor, batch_size: int | None) -> Iterator[Tensor]:
     """Copies of the inputs in batches, after a look at them; to be run through in evaluation mode."""
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise TypeError(f"x must be a floating-point tensor of inputs (N, ...), got {describe(x)}")
-    if x.ndim == 0 or len(x) == 0:
-        raise ValueError(f"x must hold at least one input, got shape {tuple(x.shape)}")
-    parameter = next(model.parameters(), None)
-    if parameter is not None:
-        check_device("x", x, parameter)
-    if not bool(x.isfinite().all()):
-        raise ValueError("x holds NaN or infinity")
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}: at least one input at a time")
-    return _batches(model, x, batch_size)
+    check_input(model, x)
+    return _batches(model, x, len(x) if batch_size is None else check_count("batch_size", batch_size))
 
 
 def _batches(model: nn.Module, x: Tensor, batch_size: int) -> Iterator[Tensor]:
