@@ -159,8 +159,8 @@ def dirichlet_kl(concentration: Tensor) -> Tensor:
     .. math:: \log\frac{\Gamma(\alpha_0)}{\Gamma(C)\prod_k\Gamma(\alpha_k)}
         + \sum_k (\alpha_k - 1)\big(\psi(\alpha_k) - \psi(\alpha_0)\big)
 
-    >>> dirichlet_kl(torch.ones(1, 4)).item()
-    0.0
+    >>> abs(dirichlet_kl(torch.ones(1, 4)).item()) < 1e-12
+    True
     """
     dtype, concentration = concentration.dtype, concentration.double()  # differences of numbers of size alpha log alpha
     total = concentration.sum(-1)
