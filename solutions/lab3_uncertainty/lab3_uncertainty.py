@@ -1410,9 +1410,13 @@ assert matches("T = 1000", odin_input(plane, x, 1000.0, 0.1, -9.0, 9.0), [[3.1, 
 ### BEGIN HIDDEN TESTS
 def draw(rng):
     weight = np.array([[1.0, 0.0], [0.0, 1.0], [-4.0, -3.0]])
-    cases = [{"weight": weight, "x": np.array([[3.0, 2.9]]), "temperature": t, "epsilon": 0.1} for t in (1.0, 1000.0)]
-    for temperature in (1.0, 50.0, 1000.0):
-        case = {"weight": rng.normal(size=(5, 40)), "x": rng.normal(size=(8, 40)), "temperature": temperature}
+    cases = [{"weight": weight, "x": np.array([[3.0, 2.9]]), "temperatures": [1.0, 1000.0], "epsilon": 0.1}]
+    for size in (8, 1):
+        case = {
+            "weight": rng.normal(size=(5, 40)),
+            "x": rng.normal(size=(size, 40)),
+            "temperatures": [1.0, 50.0, 1000.0],
+        }
         cases.append(case | {"epsilon": float(rng.uniform(0.01, 0.1))})
     return cases
 
@@ -1424,27 +1428,30 @@ def ask(odin_input, inputs):
         model = torch.nn.Linear(size, classes, bias=False).double().to(device).eval()
         model.weight.data.copy_(torch.tensor(case["weight"]))
         x = torch.tensor(case["x"], device=device)
-        answers.append(odin_input(model, x, case["temperature"], case["epsilon"], -99.0, 99.0))
+        answers.append([odin_input(model, x, t, case["epsilon"], -99.0, 99.0) for t in case["temperatures"]])
     return answers
 
 
 def shapes(inputs):
-    return [case["x"].shape for case in inputs]
+    return [[case["x"].shape] * len(case["temperatures"]) for case in inputs]
 
 
 def judge(inputs, got):
-    for case, moved in zip(inputs, got, strict=True):
-        weight, x, epsilon, temperature = case["weight"], case["x"], case["epsilon"], case["temperature"]
-        logits = x @ weight.T / temperature
-        p = np.exp(logits - logits.max(1, keepdims=True))
-        p /= p.sum(1, keepdims=True)
-        gradient = weight[logits.argmax(1)] - p @ weight  # of log S, times T
-        clear = np.abs(gradient) > 1e-4  # elsewhere rounding decides the sign
-        want = np.where(clear, x + epsilon * np.sign(gradient), moved)
-        what = f"the moved inputs for C = {len(weight)}, {len(x)} x {x.shape[1]} pixels, T = {temperature:g}"
-        hint = f"epsilon is {epsilon:.3g}; the step follows the sign of the gradient of log S, with T inside."
-        if wrong := differs(what, moved, want, rtol=1e-5, atol=1e-5, hint=hint):
-            return wrong
+    for case, answers in zip(inputs, got, strict=True):
+        weight, x, epsilon = case["weight"], case["x"], case["epsilon"]
+        for temperature, moved in zip(case["temperatures"], answers, strict=True):
+            logits = x @ weight.T / temperature
+            p = np.exp(logits - logits.max(1, keepdims=True))
+            p /= p.sum(1, keepdims=True)
+            gradient = weight[logits.argmax(1)] - p @ weight  # of log S, times T
+            clear = np.abs(gradient) > 1e-4  # elsewhere rounding decides the sign
+            want = np.where(clear, x + epsilon * np.sign(gradient), moved)
+            what = f"the moved inputs for C = {len(weight)}, {len(x)} x {x.shape[1]} pixels, T = {temperature:g}"
+            hint = (
+                f"epsilon is {epsilon:.3g}; the step follows the sign of the gradient of log S, with T inside, from x."
+            )
+            if wrong := differs(what, moved, want, rtol=1e-5, atol=1e-5, hint=hint):
+                return wrong
 
 
 ### END HIDDEN TESTS

@@ -138,6 +138,48 @@ def mc_probabilities(model, x, samples):
     return probs
 """,
     ),
+    wrong(
+        "q1_1",
+        "one mask for ten passes, repeated",
+        """
+from coursekit.nets import evaluation_mode
+
+
+def mc_probabilities(model, x, samples):
+    with evaluation_mode(model), torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.train()
+        few = torch.stack([model(x).softmax(dim=1) for _ in range(10)])
+    return few.repeat(samples // 10, 1, 1)
+""",
+    ),
+    wrong(
+        "q1_1",
+        "NaN",
+        """
+def mc_probabilities(model, x, samples):
+    return torch.full((samples, len(x), model(x).shape[1]), float("nan"))
+""",
+    ),
+    right(
+        "q1_1",
+        "on a deep copy, in single precision and NumPy",
+        """
+import copy
+
+import numpy as np
+
+
+def mc_probabilities(model, x, samples):
+    model = copy.deepcopy(model).eval().float()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.train()
+    with torch.no_grad():
+        return np.stack([model(x.float()).softmax(dim=1).cpu().numpy() for _ in range(samples)])
+""",
+    ),
     # --- 1.2 variation ratio
     wrong(
         "q1_2",
@@ -273,6 +315,15 @@ def entropy_and_information(probs):
     return predictive.entropy, predictive.mutual_information
 """,
     ),
+    right(
+        "q1_3",
+        "one stacked tensor",
+        """
+def entropy_and_information(probs):
+    entropy = torch.special.entr(probs.mean(dim=0)).sum(dim=1)
+    return torch.stack([entropy, entropy - torch.special.entr(probs).sum(dim=2).mean(dim=0)])
+""",
+    ),
     # --- 1.5 calibration error
     wrong(
         "q1_5",
@@ -353,6 +404,47 @@ def calibration_error(confidence, correct, bins):
     probs = torch.stack([confidence, 1 - confidence], dim=1)
     probs = torch.cat([probs[:, :1], torch.zeros(len(probs), 40).to(probs) + (1 - confidence[:, None]) / 40], dim=1)
     return calibration.reliability(probs, torch.where(correct, 0, 1), bins=bins).ece
+""",
+    ),
+    wrong(
+        "q1_5",
+        "NaN of an empty bin",
+        """
+def calibration_error(confidence, correct, bins):
+    total = 0.0
+    for b in range(bins):
+        inside = (confidence > b / bins) & (confidence <= (b + 1) / bins)
+        gap = correct[inside].to(confidence.dtype).mean() - confidence[inside].mean()
+        total += float(inside.to(confidence.dtype).mean() * gap.abs())
+    return total
+""",
+    ),
+    wrong(
+        "q1_5",
+        "absolute value missing in each bin",
+        """
+def calibration_error(confidence, correct, bins):
+    total = 0.0
+    for b in range(bins):
+        inside = (confidence > b / bins) & (confidence <= (b + 1) / bins)
+        if inside.any():
+            gap = correct[inside].to(confidence.dtype).mean() - confidence[inside].mean()
+            total += float(inside.to(confidence.dtype).mean() * gap)
+    return total
+""",
+    ),
+    wrong(
+        "q1_5",
+        "divided by the number of bins",
+        """
+def calibration_error(confidence, correct, bins):
+    total = 0.0
+    for b in range(bins):
+        inside = (confidence > b / bins) & (confidence <= (b + 1) / bins)
+        if inside.any():
+            gap = correct[inside].to(confidence.dtype).mean() - confidence[inside].mean()
+            total += float(gap.abs()) / bins
+    return total
 """,
     ),
     # --- 1.6 temperature
@@ -485,6 +577,15 @@ def true_class_probability(probs, labels):
 def true_class_probability(probs, labels):
     tcp = (probs * F.one_hot(labels, probs.shape[1])).sum(dim=1)
     return [tcp, torch.where(tcp > 0.5, 1.0, torch.where(tcp < 1 / probs.shape[1], -1.0, 0.0))]
+""",
+    ),
+    right(
+        "q2_1",
+        "one stacked tensor",
+        """
+def true_class_probability(probs, labels):
+    tcp = probs.gather(1, labels[:, None])[:, 0]
+    return torch.stack([tcp, (tcp > 0.5).to(tcp) - (tcp < 1 / probs.shape[1]).to(tcp)])
 """,
     ),
     # --- 2.2 data of ConfidNet
@@ -1120,6 +1221,22 @@ def hot_limit(logits):
     return (logits.max(dim=1, keepdim=True).values - logits).mean(dim=1)
 """,
     ),
+    wrong(
+        "q3_2",
+        "the factor C missing",
+        """
+def hot_limit(logits):
+    return (logits.amax(dim=1) - logits.mean(dim=1)) / logits.shape[1]
+""",
+    ),
+    wrong(
+        "q3_2",
+        "a constant",
+        """
+def hot_limit(logits):
+    return torch.full((len(logits),), 2.0)
+""",
+    ),
     # --- 3.3 Mahalanobis
     wrong(
         "q3_3",
@@ -1335,6 +1452,16 @@ def decide(new, known):
         new.distance / known.distance.quantile(0.98), new.mutual_information / known.mutual_information.quantile(0.98)
     )
     return torch.where(strange > 1, 2, decision)
+""",
+    ),
+    wrong(
+        "q4_1",
+        "the order of the rehearsal by heart",
+        """
+def decide(new, known):
+    decision = torch.zeros(len(new.probs), dtype=torch.long)
+    decision[len(decision) * 4 // 5 :] = 2
+    return decision
 """,
     ),
 ]
