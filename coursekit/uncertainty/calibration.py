@@ -12,6 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from coursekit._inputs import check_count
 from coursekit.uncertainty._checks import (
     check_labels,
     check_logits,
@@ -103,7 +104,7 @@ def adaptive_reliability(probs: Tensor, labels: Tensor, *, bins: int = 15) -> Re
     ([2, 2], [0.5, 1.0])
     """
     confidence, correct = _confidence_and_correct(*_check(probs, labels))
-    _check_bins(bins)
+    check_count("bins", bins)
     ordered = confidence.sort().values.to(torch.float64)
     last = (torch.arange(1, bins + 1, device=ordered.device) * len(ordered) + bins - 1) // bins - 1
     edges = torch.cat([ordered[:1], ordered[last]])
@@ -275,13 +276,8 @@ def _confidence_and_correct(probs: Tensor, labels: Tensor) -> tuple[Tensor, Tens
     return confidence, correct
 
 
-def _check_bins(bins: int) -> None:
-    if bins < 1:
-        raise ValueError(f"bins={bins}: at least one bin is needed")
-
-
 def _edges(bins: int, device: torch.device) -> Tensor:
-    _check_bins(bins)
+    check_count("bins", bins)
     return torch.arange(bins + 1, dtype=torch.float64, device=device) / bins
 
 
