@@ -91,7 +91,7 @@ plt.show()
 # </details>
 
 
-# %% nbgrader={"grade": false, "grade_id": "q1_1", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q1_1 answer
 def phi_linear(x):
     """Design matrix (N, 2) of the inputs x (N,): a column of ones, then x."""
     ### BEGIN SOLUTION
@@ -99,7 +99,7 @@ def phi_linear(x):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q1_1_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q1_1_test test 1
 x = torch.tensor([-1.0, 0.0, 2.0], device=device)
 assert matches("phi_linear(x)", phi_linear(x), [[1, -1], [1, 0], [1, 2]], hint="One row per input: (1, x).")
 
@@ -135,7 +135,7 @@ def judge(inputs, got):
 # There is a famous wrong answer to this small question, and we shall see in section 4 what it does to the error bars.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q1_2", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q1_2 answer
 def noise_precision(noise_std):
     """Precision beta of Gaussian noise of standard deviation noise_std."""
     ### BEGIN SOLUTION
@@ -143,7 +143,7 @@ def noise_precision(noise_std):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q1_2_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q1_2_test test 1
 hint = "The precision is the inverse of the variance; the factor 1/2 of the exponent is not part of it."
 assert matches("noise_precision(0.5)", noise_precision(0.5), 4.0, hint=hint)
 
@@ -188,7 +188,7 @@ def judge(inputs, got):
 # </details>
 
 
-# %% nbgrader={"grade": false, "grade_id": "q1_3", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q1_3 answer
 def posterior(phi, t, alpha, beta):
     """Mean (M,) and covariance (M, M) of the weights given the design matrix phi (N, M) and the targets t (N,)."""
     ### BEGIN SOLUTION
@@ -199,7 +199,7 @@ def posterior(phi, t, alpha, beta):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q1_3_test", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+# %% q1_3_test test 2
 answer = posterior(torch.tensor([[1.0, 0.0]], device=device), torch.tensor([2.0], device=device), 1.0, 3.0)
 assert isinstance(answer, tuple | list) and len(answer) == 2, (
     f"end with `return mean, covariance`: the answer is one {type(answer).__name__}"
@@ -314,7 +314,7 @@ display(widget)
 # In three or four sentences: what is the first panel ($n = 0$), and on what does it depend? What shape has the posterior
 # after *one* point, and why? How does its width shrink as $n$ grows?
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "q1_4", "locked": false, "points": 1, "schema_version": 3, "solution": true, "task": false}
+# %% q1_4 text 1 [markdown]
 # <!-- BEGIN SOLUTION -->
 # *Model answer.* At $n = 0$ the posterior is the prior $\mathcal N(0, I/\alpha)$: a round cloud that depends on $\alpha$
 # alone, not on any data. One point $(x_1, t_1)$ constrains the single combination $w_0 + w_1 x_1 \approx t_1$, up to
@@ -338,7 +338,7 @@ display(widget)
 # **Shapes.** `mean`, `precision` (M,), (M, M), before; `phi`, `t` (N, M), (N,), the new data → mean (M,), precision (M, M), after.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q1_5", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q1_5 answer
 def update(mean, precision, phi, t, beta):
     """Mean (M,) and precision (M, M) of the weights after the new data phi (N, M), t (N,)."""
     ### BEGIN SOLUTION
@@ -348,7 +348,7 @@ def update(mean, precision, phi, t, beta):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q1_5_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q1_5_test test 1
 now = torch.tensor([1.0, 1.0], device=device), torch.tensor([[1.0, 0.0], [0.0, 2.0]], device=device)
 answer = update(*now, torch.tensor([[1.0, 0.0]], device=device), torch.tensor([3.0], device=device), 1.0)
 assert isinstance(answer, tuple | list) and len(answer) == 2, (
@@ -432,7 +432,7 @@ print(f"largest difference between 25 updates and one fit: {float(difference):.1
 # </details>
 
 
-# %% nbgrader={"grade": false, "grade_id": "q1_6", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q1_6 answer
 def predict(phi, mean, covariance, beta):
     """Mean (N,) and variance (N,) of the targets at the inputs with features phi (N, M)."""
     ### BEGIN SOLUTION
@@ -440,7 +440,7 @@ def predict(phi, mean, covariance, beta):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q1_6_test", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+# %% q1_6_test test 2
 phi = torch.tensor([[1.0, 0.0], [1.0, 2.0]], device=device)
 weights = torch.tensor([1.0, 0.5], device=device), torch.tensor([[0.5, -0.1], [-0.1, 0.25]], device=device)
 answer = predict(phi, *weights, 4.0)
@@ -537,7 +537,7 @@ show_model(
 # **Shapes.** `x_new` (K,), where we predict; `x` (N,), the training inputs → predictive variance (K,).
 
 
-# %% nbgrader={"grade": false, "grade_id": "q1_7", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q1_7 answer
 def variance_of_a_line(x_new, x, beta):
     """Predictive variance (K,) at x_new of a line fitted to targets at the inputs x (N,), in the limit alpha -> 0."""
     ### BEGIN SOLUTION
@@ -547,7 +547,7 @@ def variance_of_a_line(x_new, x, beta):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q1_7_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q1_7_test test 1
 x = torch.tensor([0.0, 2.0], device=device)
 answer = variance_of_a_line(torch.tensor([1.0, 3.0], device=device), x, 1.0)
 hint = "Noise 1; 1/N for the height of the line; and a term that vanishes at the barycentre x = 1 and is 2 at x = 3."
@@ -593,7 +593,7 @@ def judge(inputs, got):
 # %% [markdown]
 # **Your proof** (any form; formulas between dollar signs). Start from $\Sigma^{-1} = \beta\,\Phi^\top\Phi$ for $\phi(x) = (1, x)$.
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "q1_7_proof", "locked": false, "points": 2, "schema_version": 3, "solution": true, "task": false}
+# %% q1_7_proof text 2 [markdown]
 # <!-- BEGIN SOLUTION -->
 # *Model answer.* For $\phi(x) = (1, x)$ and $\alpha = 0$,
 #
@@ -635,7 +635,7 @@ show_model(
 # Where is this model most certain? Is that reasonable, *given what it assumes*? And what would have to change for its
 # uncertainty to be large in the hole? Three or four sentences.
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "q1_8", "locked": false, "points": 1, "schema_version": 3, "solution": true, "task": false}
+# %% q1_8 text 1 [markdown]
 # <!-- BEGIN SOLUTION -->
 # *Model answer.* It is most certain at the barycentre, in the middle of the hole, where it has never seen a point. For
 # someone who is *sure* that the truth is a line this is right: points on both sides hold the line in the middle better
@@ -667,7 +667,7 @@ x_far = torch.linspace(-1, 2, 501, device=device)
 # **Shapes.** `x` (N,) → (N, D + 1).
 
 
-# %% nbgrader={"grade": false, "grade_id": "q2_1", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q2_1 answer
 def phi_polynomial(x, degree):
     """Design matrix (N, degree + 1) of the powers x^0, ..., x^degree."""
     ### BEGIN SOLUTION
@@ -675,7 +675,7 @@ def phi_polynomial(x, degree):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q2_1_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q2_1_test test 1
 x = torch.tensor([1.0, 2.0], device=device)
 hint = "Degree D has D + 1 features: the powers 0 to D, the constant first."
 assert matches("phi_polynomial(x, 3)", phi_polynomial(x, 3), [[1, 1, 1, 1], [1, 2, 4, 8]], hint=hint)
@@ -741,7 +741,7 @@ show_model(
 # </details>
 
 
-# %% nbgrader={"grade": false, "grade_id": "q2_2", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q2_2 answer
 def phi_gaussian(x, centres, width):
     """Design matrix (N, M) of Gaussian bumps of the given width at the centres (M,)."""
     ### BEGIN SOLUTION
@@ -749,7 +749,7 @@ def phi_gaussian(x, centres, width):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q2_2_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q2_2_test test 1
 x, centres = torch.tensor([0.0, 1.0, 2.0], device=device), torch.tensor([0.0, 2.0], device=device)
 e = math.exp(-0.125), math.exp(-0.5)
 hint = "At distance 1 with width 2 the bump is exp(-1/8): the width is squared, times 2, and stands below."
@@ -818,7 +818,7 @@ show_model(
 # Both are worth a moment of thought: one of the two models is far too sure of itself exactly where it knows nothing.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q2_3", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q2_3 answer
 def far_from_the_data(alpha, beta, degree):
     """Two numbers: the limit of the variance with Gaussian bumps, and the exponent p for a polynomial of this degree."""
     ### BEGIN SOLUTION
@@ -828,7 +828,7 @@ def far_from_the_data(alpha, beta, degree):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q2_3_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q2_3_test test 1
 answer = far_from_the_data(0.05, 25.0, 1)
 pair = len(answer) == 2 if isinstance(answer, tuple | list) else getattr(answer, "shape", None) == (2,)
 assert pair, f"end with `return limit, exponent`: the answer is one {type(answer).__name__}"
@@ -893,7 +893,7 @@ def judge(inputs, got):
 # </details>
 
 
-# %% nbgrader={"grade": false, "grade_id": "q3_1", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q3_1 answer
 def log_evidence(phi, t, alpha, beta):
     """Log evidence, in nats, of the targets t (N,) under the design matrix phi (N, M)."""
     ### BEGIN SOLUTION
@@ -905,7 +905,7 @@ def log_evidence(phi, t, alpha, beta):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q3_1_test", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+# %% q3_1_test test 2
 one = torch.ones(1, device=device)
 answer = log_evidence(one[:, None], one, 1.0, 1.0)
 hint = "One target t = 1 of variance 1/beta + 1/alpha = 2: log N(1; 0, 2), with its constant -1/2 log(2 pi)."
@@ -971,7 +971,7 @@ def judge(inputs, got):
 # ```
 
 
-# %% nbgrader={"grade": false, "grade_id": "q3_2", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q3_2 answer
 def best_degree(x, t, degrees, alpha, beta):
     """The entry of the list degrees whose polynomial features have the largest evidence."""
 
@@ -983,7 +983,7 @@ def best_degree(x, t, degrees, alpha, beta):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q3_2_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q3_2_test test 1
 x = torch.linspace(-1, 1, 20, device=device)
 t = 1 - 2 * x**2 + 0.1 * torch.cos(40 * x)
 hint = "A parabola with small wiggles: the evidence is largest at degree 2. 8 has the smallest error, 3 is an index."
@@ -1054,7 +1054,7 @@ def judge(inputs, got):
 # </details>
 
 
-# %% nbgrader={"grade": false, "grade_id": "q3_3", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q3_3 answer
 def fit_hyperparameters(phi, t):
     """The pair alpha, beta that maximises the evidence of the targets t (N,) under phi (N, M)."""
     ### BEGIN SOLUTION
@@ -1074,7 +1074,7 @@ def fit_hyperparameters(phi, t):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q3_3_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q3_3_test test 1
 phi = features.polynomial(3)(2 * x_sinus - 1)
 target = maximize_evidence(None, phi, t_sinus)
 answer = fit_hyperparameters(phi, t_sinus)
@@ -1211,7 +1211,7 @@ print(f"degree {winner}: estimated noise {fits[winner].beta ** -0.5:.3f}, true n
 # </details>
 
 
-# %% nbgrader={"grade": false, "grade_id": "q4_1", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q4_1 answer
 def coverage(mean, variance, t, level):
     """Share of the targets t (N,) inside the central interval of N(mean, variance) of this probability."""
     ### BEGIN SOLUTION
@@ -1220,7 +1220,7 @@ def coverage(mean, variance, t, level):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q4_1_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q4_1_test test 1
 t = torch.tensor([0.0, 3.8, 4.2, -3.8], device=device)
 answer = coverage(torch.zeros(4, device=device), torch.full((4,), 4.0, device=device), t, 0.95)
 hint = "Standard deviation 2, interval +-3.92: three of the four targets are inside. 4.0 is the variance."

@@ -120,7 +120,7 @@ plt.show()
 # </details>
 
 
-# %% nbgrader={"grade": false, "grade_id": "q1_1", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q1_1 answer
 def neg_log_joint(w, x, y, prior_std):
     """E(w): minus the log of likelihood times prior, up to a constant; w (D,), x (N, D), y (N,) of 0 and 1."""
     ### BEGIN SOLUTION
@@ -129,7 +129,7 @@ def neg_log_joint(w, x, y, prior_std):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q1_1_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q1_1_test test 1
 x, y = torch.tensor([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]], device=device), torch.tensor([1.0, 0.0, 1.0], device=device)
 answer = neg_log_joint(torch.zeros(2, device=device), x, y, 2.0)
 hint = "At w = 0 every probability is 1/2, so each of the three points costs log 2. A sum, not a mean; one sigmoid."
@@ -205,7 +205,7 @@ def judge(inputs, got):
 # </details>
 
 
-# %% nbgrader={"grade": false, "grade_id": "q1_2", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q1_2 answer
 def double_sigmoid_floor(positives, negatives):
     """Greatest lower bound of the faulty loss for so many points of class 1 and of class 0."""
     ### BEGIN SOLUTION
@@ -213,7 +213,7 @@ def double_sigmoid_floor(positives, negatives):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q1_2_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q1_2_test test 1
 hint = "Take the best q in [0, 1] for each class by itself: the second sigmoid still turns it into a loss above 0."
 assert matches("double_sigmoid_floor(200, 200)", double_sigmoid_floor(200, 200), 201.2818, rtol=1e-5, hint=hint)
 hint = "One point: a constant is no answer, and the two classes are not alike. Which q is best for which class?"
@@ -324,7 +324,7 @@ plt.show()
 # Three or four sentences. What happens to the confidence of the MAP model as one walks away from the data, and why? On which
 # rays does it *not* happen? Is there a reason in the data to be that sure there?
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "q1_3", "locked": false, "points": 1, "schema_version": 3, "solution": true, "task": false}
+# %% q1_3 text 1 [markdown]
 # <!-- BEGIN SOLUTION -->
 # *Model answer.* On the ray $t\,d$ the logit is $t\,d^\top w_{\mathrm{MAP}}$: it grows without bound, linearly in $t$, so the confidence
 # $\sigma(t\,|d^\top w_{\mathrm{MAP}}|)$ tends to 1 at exponential speed. It does so in every direction except the two with
@@ -357,7 +357,7 @@ plt.show()
 # </details>
 
 
-# %% nbgrader={"grade": false, "grade_id": "q1_4", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q1_4 answer
 def hessian(w, x, prior_std):
     """Hessian (D, D) of E at w (D,) for inputs x (N, D): the precision of Laplace's Gaussian."""
     ### BEGIN SOLUTION
@@ -367,7 +367,7 @@ def hessian(w, x, prior_std):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q1_4_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q1_4_test test 1
 x = torch.tensor([[2.0, 0.0], [2.0, 2.0]], device=device)
 hint = "At w = 0 each p(1 - p) is 1/4: x'x/4 is [[2, 1], [1, 1]], and I is added. A sum over the points, not a mean."
 assert matches("Hessian at 0", hessian(torch.zeros(2, device=device), x, 1.0), [[3, 1], [1, 2]], hint=hint)
@@ -433,7 +433,7 @@ def judge(inputs, got):
 # </details>
 
 
-# %% nbgrader={"grade": false, "grade_id": "q1_5", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q1_5 answer
 def hessian_autograd(f, w):
     """Hessian (D, D) of the function f at w (D,)."""
     ### BEGIN SOLUTION
@@ -444,7 +444,7 @@ def hessian_autograd(f, w):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q1_5_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q1_5_test test 1
 answer = hessian_autograd(lambda w: w[0] ** 2 + 3 * w[0] * w[1] + w[1] ** 3, torch.tensor([1.0, 2.0], device=device))
 hint = (
     "f = a^2 + 3ab + b^3 at (1, 2): second derivatives 2, 3 and 6b = 12. Row i is the gradient of the i-th derivative."
@@ -539,7 +539,7 @@ print(f"coursekit by {float((ready_made - by_hand).abs().max()):.1e}")
 # </details>
 
 
-# %% nbgrader={"grade": false, "grade_id": "q1_6", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q1_6 answer
 def repair_laplace(h_mean, n, penalty):
     """Covariance (D, D) of the posterior, and the prior's standard deviation, from the Hessian of the mean loss."""
     ### BEGIN SOLUTION
@@ -547,7 +547,7 @@ def repair_laplace(h_mean, n, penalty):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q1_6_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q1_6_test test 1
 answer = repair_laplace(torch.tensor([[2.0, 0.0], [0.0, 4.0]], device=device), 50, 0.0025)
 assert isinstance(answer, tuple | list) and len(answer) == 2, (
     f"end with `return covariance, prior_std`: the answer is one {type(answer).__name__}"
@@ -608,7 +608,7 @@ def judge(inputs, got):
 # </details>
 
 
-# %% nbgrader={"grade": false, "grade_id": "q1_7", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q1_7 answer
 def predict_mc(x, mean, covariance, samples):
     """Probability of class 1 (S, N) at x (N, D) under each of S draws of the weights from N(mean, covariance)."""
     ### BEGIN SOLUTION
@@ -618,7 +618,7 @@ def predict_mc(x, mean, covariance, samples):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q1_7_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q1_7_test test 1
 given = torch.tensor([1.0, -1.0], device=device), torch.tensor([[1.0, 1.6], [1.6, 4.0]], device=device)
 answer = predict_mc(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, -1.0]], device=device), *given, 20_000)
 assert answer is not None, "predict_mc returned None: does it end with `return`?"
@@ -731,7 +731,7 @@ def judge(inputs, got):
 # **Shapes.** `x` (N, D); `mean` (D,); `covariance` (D, D) → probability of class 1 (N,).
 
 
-# %% nbgrader={"grade": false, "grade_id": "q1_8", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q1_8 answer
 def predict_probit(x, mean, covariance):
     """Probability of class 1 (N,) at x (N, D) under weights N(mean, covariance), by MacKay's formula."""
     ### BEGIN SOLUTION
@@ -740,7 +740,7 @@ def predict_probit(x, mean, covariance):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q1_8_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q1_8_test test 1
 given = torch.tensor([2.0, -1.0], device=device), torch.tensor([[24.0, 0.0], [0.0, 8.0]], device=device) / math.pi
 answer = predict_probit(torch.tensor([[1.0, 0.0], [0.0, -1.0], [0.0, 0.0]], device=device), *given)
 expected = [1 / (1 + math.exp(-1)), 1 / (1 + math.exp(-1 / math.sqrt(2))), 0.5]
@@ -810,7 +810,7 @@ for std in (0.5, 2.0, 5.0):
 # </details>
 
 
-# %% nbgrader={"grade": false, "grade_id": "q1_9", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q1_9 answer
 def far_confidence(directions, mean, covariance):
     """Limit (K,) of the confidence at t d as t grows, for directions d (K, D) and weights N(mean, covariance)."""
     ### BEGIN SOLUTION
@@ -819,7 +819,7 @@ def far_confidence(directions, mean, covariance):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q1_9_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q1_9_test test 1
 given = torch.tensor([2.0, 0.0], device=device), torch.eye(2, device=device)
 answer = far_confidence(torch.tensor([[0.0, 1.0], [1.0, 0.0], [-3.0, 4.0]], device=device), *given)
 hint = "d'w has mean 0, 2, -6 and standard deviation 1, 1, 5: a confidence is at least 1/2, whatever the sign, and the"
@@ -962,7 +962,7 @@ display(ipywidgets.interactive(with_prior, prior_std=slider))
 # </details>
 
 
-# %% nbgrader={"grade": false, "grade_id": "q2_1", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q2_1 answer
 def draw(mean, rho):
     """One draw from N(mean, s^2), s = log(1 + exp(rho)), entry by entry, with gradients to mean and rho."""
     ### BEGIN SOLUTION
@@ -970,7 +970,7 @@ def draw(mean, rho):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q2_1_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q2_1_test test 1
 mean = torch.full((2, 20_000), 3.0, device=device, requires_grad=True)
 rho = torch.tensor([[-1.0], [2.0]], device=device).repeat(1, 20_000).requires_grad_()
 answer = draw(mean, rho)
@@ -1092,7 +1092,7 @@ def judge(inputs, got):
 # **Shapes.** `mean`, `rho` of any one shape → one number, differentiable in both.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q2_2", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q2_2 answer
 def kl_to_prior(mean, rho, prior_std):
     """KL from q = N(mean, s^2), s = log(1 + exp(rho)), to N(0, prior_std^2), in nats, for all weights together."""
     ### BEGIN SOLUTION
@@ -1101,7 +1101,7 @@ def kl_to_prior(mean, rho, prior_std):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q2_2_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q2_2_test test 1
 mean = torch.zeros(2, 3, device=device, requires_grad=True)
 rho = torch.full((2, 3), math.log(math.expm1(2.0)), device=device, requires_grad=True)  # s = 2
 assert matches(
@@ -1192,7 +1192,7 @@ def judge(inputs, got):
 # </details>
 
 
-# %% nbgrader={"grade": false, "grade_id": "q2_3", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q2_3 answer
 class LinearVariational(nn.Module):
     """A linear layer with a mean-field Gaussian over its weights and biases, and the prior N(0, prior_std^2)."""
 
@@ -1222,7 +1222,7 @@ class LinearVariational(nn.Module):
         ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q2_3_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q2_3_test test 1
 layer = LinearVariational(2, 20_000).to(device)  # 20 000 outputs of the same law: 20 000 draws in one call
 with torch.no_grad():
     layer.weight_mean[:], layer.bias_mean[:] = torch.tensor([1.0, 2.0], device=device), 0.5
@@ -1374,7 +1374,7 @@ def judge(inputs, got):
 # `log_likelihood(outputs, y)` the log-likelihoods (B,) → one number, differentiable, to be maximised.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q2_4", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q2_4 answer
 def elbo(model, log_likelihood, x, y, data_size, samples=1):
     """Estimate of the ELBO of all data_size points from the batch x (B, D), y (B,) and this many draws."""
     ### BEGIN SOLUTION
@@ -1383,7 +1383,7 @@ def elbo(model, log_likelihood, x, y, data_size, samples=1):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q2_4_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q2_4_test test 1
 class Pretender(nn.Module):
     """Stands in for a variational model: call k returns k x theta, and its KL is kl_value theta."""
 
@@ -1527,7 +1527,7 @@ def judge(inputs, got):
 # </details>
 
 
-# %% nbgrader={"grade": false, "grade_id": "q2_5", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q2_5 answer
 def mean_field_optimum(precision):
     """Variances (D,) of the best mean-field Gaussian for a Gaussian posterior, and the KL that remains."""
     ### BEGIN SOLUTION
@@ -1536,7 +1536,7 @@ def mean_field_optimum(precision):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q2_5_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q2_5_test test 1
 answer = mean_field_optimum(torch.tensor([[2.0, 1.0], [1.0, 2.0]], device=device))
 assert isinstance(answer, tuple | list) and len(answer) == 2, (
     f"end with `return variances, gap`: the answer is one {type(answer).__name__}"
@@ -1744,7 +1744,7 @@ print(f"accuracy {float(accuracy):.3f}, KL {float(variational_mlp.kl().detach())
 # which property of each method explains it? Which of the two leaves out the correlation of the weights, and what does that do to its
 # width?
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "q2_6", "locked": false, "points": 1, "schema_version": 3, "solution": true, "task": false}
+# %% q2_6 text 1 [markdown]
 # <!-- BEGIN SOLUTION -->
 # *Model answer.* The posterior of separable data is a cone that is cut off only by the prior: all weights inside it separate the
 # 20 points. Laplace sits at the mode, near the tip of the cone, with the curvature found there; it is local, so it knows nothing of the cone and spills over
@@ -1801,7 +1801,7 @@ print(dropout_mlp)
 # </details>
 
 
-# %% nbgrader={"grade": false, "grade_id": "q3_1", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q3_1 answer
 def mc_dropout(model, x, samples):
     """Probabilities of class 1 (samples, N) at x (N, D), each row a pass with dropout on; the model keeps its modes."""
     ### BEGIN SOLUTION
@@ -1817,7 +1817,7 @@ def mc_dropout(model, x, samples):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q3_1_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q3_1_test test 1
 inner = nn.Sequential(nn.BatchNorm1d(4), nn.Sequential(nn.Dropout(0.5)))
 model = nn.Sequential(inner, nn.Linear(4, 1, bias=False)).to(device).eval()
 nn.init.ones_(model[1].weight)
@@ -1988,7 +1988,7 @@ def judge(inputs, got):
 # </details>
 
 
-# %% nbgrader={"grade": false, "grade_id": "q3_2", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q3_2 answer
 def expected_dropout_loss(x, y, w, p):
     """Expected sum of squares of a linear model w (D,) with dropout of probability p on its inputs x (N, D)."""
     ### BEGIN SOLUTION
@@ -1997,7 +1997,7 @@ def expected_dropout_loss(x, y, w, p):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q3_2_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q3_2_test test 1
 x, y, w = (torch.tensor(v, device=device) for v in ([[1.0, 2.0], [1.0, 0.0]], [3.0, 3.0], [2.0, 1.0]))
 hint = "No dropout, no penalty: the residuals are -1 and 1."
 assert matches("p = 0", expected_dropout_loss(x, y, w, 0.0), 2.0, hint=hint)
@@ -2066,7 +2066,7 @@ def judge(inputs, got):
 # </details>
 
 
-# %% nbgrader={"grade": false, "grade_id": "q3_3", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q3_3 answer
 def entropy_and_information(probs):
     """Predictive entropy (N,) and mutual information (N,), in nats, of probabilities of class 1, probs (S, N)."""
 
@@ -2079,7 +2079,7 @@ def entropy_and_information(probs):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q3_3_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q3_3_test test 1
 probs = torch.tensor([[0.5, 0.0, 1.0], [0.5, 1.0, 1.0]], device=device)
 answer = entropy_and_information(probs)
 pair = len(answer) == 2 if isinstance(answer, tuple | list) else getattr(answer, "shape", None) == (2, 3)
@@ -2209,7 +2209,7 @@ for name, predict in methods.items():
 # 2. Which of them would know that it does not know, on an input from far away, and in which directions would even these be wrong?
 # 3. What would change with ten times as many data, for MC Dropout and for the others?
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "q3_4", "locked": false, "points": 2, "schema_version": 3, "solution": true, "task": false}
+# %% q3_4 text 2 [markdown]
 # <!-- BEGIN SOLUTION -->
 # *Model answer.* MAP doubts only along its decision boundary: a ReLU network is linear on each ray far out, so its logit grows and its
 # confidence tends to 1 almost everywhere. It is one function, so its mutual information is zero: what entropy it has is between the classes only.

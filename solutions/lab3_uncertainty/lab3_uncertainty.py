@@ -182,7 +182,7 @@ rehearsal = gather(torch.cat([x_held[drill], data.glyphs(125, normalize=True, de
 # </details>
 
 
-# %% nbgrader={"grade": false, "grade_id": "q1_1", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q1_1 answer
 def mc_probabilities(model, x, samples):
     """Class probabilities (S, N, C) of S passes with dropout on and all else in evaluation mode."""
     ### BEGIN SOLUTION
@@ -199,7 +199,7 @@ def mc_probabilities(model, x, samples):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q1_1_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q1_1_test test 1
 coin = torch.nn.Sequential(torch.nn.BatchNorm1d(1), torch.nn.Dropout(0.5), torch.nn.Linear(1, 2, bias=False))
 coin = coin.to(device).eval()
 with torch.no_grad():
@@ -322,7 +322,7 @@ def _possible(case):
 # </details>
 
 
-# %% nbgrader={"grade": false, "grade_id": "q1_2", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q1_2 answer
 def variation_ratio(probs):
     """Share (N,) of the S passes that do not vote for the most voted class, from probabilities (S, N, C)."""
     ### BEGIN SOLUTION
@@ -331,7 +331,7 @@ def variation_ratio(probs):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q1_2_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q1_2_test test 1
 probs = torch.tensor(
     [[[0.9, 0.1], [0.6, 0.4]], [[0.9, 0.1], [0.6, 0.4]], [[0.8, 0.2], [0.6, 0.4]], [[0.8, 0.2], [0.0, 1.0]]],
     device=device,
@@ -393,7 +393,7 @@ def judge(inputs, got):
 # </details>
 
 
-# %% nbgrader={"grade": false, "grade_id": "q1_3", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q1_3 answer
 def entropy_and_information(probs):
     """Entropy (N,) of the mean prediction and mutual information (N,), in nats, from probabilities (S, N, C)."""
     ### BEGIN SOLUTION
@@ -403,7 +403,7 @@ def entropy_and_information(probs):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q1_3_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q1_3_test test 1
 probs = torch.tensor([[[1.0, 0.0], [0.5, 0.5], [1.0, 0.0]], [[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]]], device=device)
 answer = entropy_and_information(probs)
 pair = len(answer) == 2 if isinstance(answer, tuple | list) else getattr(answer, "shape", None) == (2, 3)
@@ -488,7 +488,7 @@ plt.show()
 # too? Which kind of uncertainty should *more training data* reduce, and which should it not? What does a misread digit
 # at the left end of the clouds mean? Four or five sentences.
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "q1_4", "locked": false, "points": 1, "schema_version": 3, "solution": true, "task": false}
+# %% q1_4 text 1 [markdown]
 # <!-- BEGIN SOLUTION -->
 # *Model answer.* The least certain digits are badly written or stand between two classes (4 and 9, 3 and 5, 1 and 7,
 # broken or slanted strokes); on many a person would hesitate as well, on some (an unusual but clear way to write a 7)
@@ -524,7 +524,7 @@ plt.show()
 # </details>
 
 
-# %% nbgrader={"grade": false, "grade_id": "q1_5", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q1_5 answer
 def calibration_error(confidence, correct, bins):
     """Expected calibration error of predictions with this confidence (N,) that are correct (N,) or not."""
     ### BEGIN SOLUTION
@@ -535,7 +535,7 @@ def calibration_error(confidence, correct, bins):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q1_5_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q1_5_test test 1
 confidence = torch.tensor([0.95, 0.95, 0.95, 0.15], device=device)
 answer = calibration_error(confidence, torch.tensor([True, True, False, True], device=device), 10)
 hint = "Two bins: |2/3 - 0.95| with weight 3/4 and |1 - 0.15| with weight 1/4. NaN is the mean of an empty bin, which"
@@ -603,7 +603,7 @@ def judge(inputs, got):
 # </details>
 
 
-# %% nbgrader={"grade": false, "grade_id": "q1_6", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q1_6 answer
 def fit_temperature(logits, labels):
     """The temperature T for which softmax(logits / T) gives the labels (N,) the largest likelihood."""
     ### BEGIN SOLUTION
@@ -620,7 +620,7 @@ def fit_temperature(logits, labels):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q1_6_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q1_6_test test 1
 logits = torch.tensor([[0.0, 5.0]], device=device).expand(4, 2)
 answer = fit_temperature(logits, torch.tensor([1, 1, 1, 0], device=device))
 hint = "Three of four labels are class 1, so p = 3/4 is best: 5/T = log 3, T = 4.55. If you got 0.22, that is 1/T."
@@ -712,7 +712,7 @@ print(
 # **Shapes.** `probs` (N, C), `labels` (N,) → TCP (N,), verdict (N,) of whole numbers.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q2_1", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q2_1 answer
 def true_class_probability(probs, labels):
     """TCP (N,) and verdict (N,): +1 surely right, -1 surely wrong, 0 undecided by TCP alone."""
     ### BEGIN SOLUTION
@@ -721,7 +721,7 @@ def true_class_probability(probs, labels):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q2_1_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q2_1_test test 1
 probs = torch.tensor(
     [[0.75, 0.25, 0, 0], [0.75, 0.25, 0, 0], [0.5, 0.5, 0, 0], [0.625, 0.125, 0.125, 0.125]], device=device
 )
@@ -779,7 +779,7 @@ def judge(inputs, got):
 # **Your proof** of both guarantees, and for $C = 3$ one right and one wrong prediction of the *same* TCP between
 # $\frac13$ and $\frac12$.
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "q2_1_proof", "locked": false, "points": 1, "schema_version": 3, "solution": true, "task": false}
+# %% q2_1_proof text 1 [markdown]
 # <!-- BEGIN SOLUTION -->
 # *Model answer.* Let $y$ be the label, $p_y$ the TCP and $\hat y$ the class of the largest probability. (i) If $p_y >
 # \frac12$, every other class has $p_c \le 1 - p_y < \frac12 < p_y$, so $\hat y = y$. (ii) If the prediction is right,
@@ -815,7 +815,7 @@ def judge(inputs, got):
 # last layer, and `model(x)`, its logits.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q2_2", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q2_2 answer
 def confidnet_data(model, x, y):
     """Features (N, M) of the frozen classifier and the true class probability (N,) that ConfidNet is to learn."""
     ### BEGIN SOLUTION
@@ -830,7 +830,7 @@ def confidnet_data(model, x, y):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q2_2_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q2_2_test test 1
 small = MLP(2, 2, width=2, depth=1, dropout=0.5, bias=False).to(device)
 with torch.no_grad():
     for weight in small.parameters():
@@ -932,7 +932,7 @@ def judge(inputs, got):
 # **Shapes.** `u`, `tcp` (N,) → one number.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q2_3", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q2_3 answer
 def confidence_loss(u, tcp):
     """Mean squared error between sigmoid(u) and TCP, both (N,)."""
     ### BEGIN SOLUTION
@@ -940,7 +940,7 @@ def confidence_loss(u, tcp):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q2_3_test", "locked": true, "points": 0.5, "schema_version": 3, "solution": false, "task": false}
+# %% q2_3_test test 0.5
 answer = confidence_loss(torch.tensor([0.0, 0.0], device=device), torch.tensor([1.0, 0.0], device=device))
 hint = "sigmoid(0) = 1/2 is half off twice; take the mean."
 assert matches("confidence_loss([0, 0], [1, 0])", answer, 0.25, hint=hint)
@@ -986,7 +986,7 @@ def judge(inputs, got):
 # shall be noticed.
 
 
-# %% nbgrader={"grade": false, "grade_id": "q2_3_epoch", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q2_3_epoch answer
 def epoch_to_keep(history):
     """Index, from 0, of the epoch whose network is kept."""
     ### BEGIN SOLUTION
@@ -994,7 +994,7 @@ def epoch_to_keep(history):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q2_3_epoch_test", "locked": true, "points": 0.5, "schema_version": 3, "solution": false, "task": false}
+# %% q2_3_epoch_test test 0.5
 history = {"train AUPR": [0.3, 0.5], "test AUPR": [0.4, 0.4], "train loss": [0.2, 0.1], "held-out loss": [0.2, 0.15]}
 kept = epoch_to_keep(history)
 assert kept is not None and int(kept) == 1, f"epoch_to_keep gave {kept}; of these two epochs keep the second, index 1"
@@ -1056,7 +1056,7 @@ def judge(inputs, got):
 # </details>
 
 
-# %% nbgrader={"grade": false, "grade_id": "q2_4", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q2_4 answer
 def aupr_error(confidence, correct):
     """Average precision of finding the errors by small confidence; both arguments (N,)."""
     ### BEGIN SOLUTION
@@ -1067,7 +1067,7 @@ def aupr_error(confidence, correct):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q2_4_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q2_4_test test 1
 correct_4 = torch.tensor([False, True, False, True], device=device)
 answer = aupr_error(torch.tensor([0.1, 0.2, 0.3, 0.4], device=device), correct_4)
 hint = "Alarms in this order: error (precision 1), right, error (precision 2/3), right. The errors are the positives."
@@ -1137,7 +1137,7 @@ def judge(inputs, got):
 # </details>
 
 
-# %% nbgrader={"grade": false, "grade_id": "q2_5", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q2_5 answer
 def chance_aupr(errors, total):
     """Expected AUPR of a random ranking of `errors` errors (at least 1) among `total` inputs (at least 2)."""
     ### BEGIN SOLUTION
@@ -1146,7 +1146,7 @@ def chance_aupr(errors, total):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q2_5_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q2_5_test test 1
 hint = "Two orders, equally likely: the error first (AUPR 1) or last (AUPR 1/2)."
 assert matches("chance_aupr(1, 2)", chance_aupr(1, 2), 0.75, hint=hint)
 assert matches("chance_aupr(3, 3)", chance_aupr(3, 3), 1.0, hint="All are errors: every order has precision 1.")
@@ -1213,7 +1213,7 @@ plt.show()
 # **Shapes.** `confidence_a`, `confidence_b`, `correct` (N,); `indices` (B, K) → (B,).
 
 
-# %% nbgrader={"grade": false, "grade_id": "q2_6", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q2_6 answer
 def resampled_differences(confidence_a, confidence_b, correct, indices):
     """AUPR of a minus AUPR of b on each resampled test set: (B,) for indices (B, K)."""
 
@@ -1225,7 +1225,7 @@ def resampled_differences(confidence_a, confidence_b, correct, indices):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q2_6_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q2_6_test test 1
 a, b = torch.tensor([0.1, 0.2, 0.3, 0.4], device=device), torch.tensor([0.4, 0.3, 0.2, 0.1], device=device)
 indices = torch.tensor([[0, 1, 2, 3], [0, 1, 1, 1], [2, 2, 3, 3]], device=device)
 answer = resampled_differences(a, b, torch.tensor([False, True, False, True], device=device), indices)
@@ -1379,7 +1379,7 @@ plt.show()
 # </details>
 
 
-# %% nbgrader={"grade": false, "grade_id": "q3_1", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q3_1 answer
 def odin_input(model, x, temperature, epsilon, low, high):
     """The inputs (N, ...) moved by epsilon towards more confidence at this temperature, cut to [low, high]."""
     ### BEGIN SOLUTION
@@ -1394,7 +1394,7 @@ def odin_input(model, x, temperature, epsilon, low, high):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q3_1_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q3_1_test test 1
 plane = torch.nn.Linear(2, 3, bias=False).to(device)
 with torch.no_grad():
     plane.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [-4.0, -3.0]]))
@@ -1456,7 +1456,7 @@ def judge(inputs, got):
 
 ### END HIDDEN TESTS
 
-# %% nbgrader={"grade": true, "grade_id": "q3_1_manners_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q3_1_manners_test test 1
 small = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Linear(6, 3)).to(device).train()
 x = torch.full((4, 6), -0.5, device=device)
 answer = odin_input(small, x, 10.0, 0.1, -0.5, 2.0)
@@ -1554,7 +1554,7 @@ def judge(inputs, got):
 # **Shapes.** `logits` (N, C) → (N,).
 
 
-# %% nbgrader={"grade": false, "grade_id": "q3_2", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q3_2 answer
 def hot_limit(logits):
     """The score (N,) by which ODIN orders inputs with these logits (N, C) when T is very large."""
     ### BEGIN SOLUTION
@@ -1562,7 +1562,7 @@ def hot_limit(logits):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q3_2_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q3_2_test test 1
 z = torch.tensor([[3.0, 0.0, 0.0], [5.0, 2.0, -1.0]], dtype=torch.float64, device=device)
 T = 1e6
 limit = 3 * T * ((z / T).softmax(dim=1).amax(dim=1) - 1 / 3)
@@ -1619,7 +1619,7 @@ def judge(inputs, got):
 # </details>
 
 
-# %% nbgrader={"grade": false, "grade_id": "q3_3", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q3_3 answer
 def mahalanobis_scores(features, labels, new, ridge):
     """Minus the squared distance (K,) of new features (K, M) to the nearest class mean, in units of the covariance."""
     ### BEGIN SOLUTION
@@ -1632,7 +1632,7 @@ def mahalanobis_scores(features, labels, new, ridge):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q3_3_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q3_3_test test 1
 features = torch.tensor([[-4.0, 0.5], [-2.0, -0.5], [2.0, 0.5], [4.0, -0.5]], dtype=torch.float64, device=device)
 labels = torch.tensor([0, 0, 1, 1], device=device)
 new = torch.tensor([[3.0, 0.0], [3.0, 1.0], [0.0, 0.0]], dtype=torch.float64, device=device)
@@ -1743,7 +1743,7 @@ plt.show()
 # network, and which are noise (use 2.6)? Which score is among the better in one race and not in the other, and why can
 # that be? ConfidNet won in the paper that proposed it; what could it lack here? Five or six sentences.
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "q3_4", "locked": false, "points": 1, "schema_version": 3, "solution": true, "task": false}
+# %% q3_4 text 1 [markdown]
 # <!-- BEGIN SOLUTION -->
 # *Model answer.* With 90 errors most 95 % intervals of 2.6 are ten points wide and more and hold zero: the order of
 # MCP, the largest MC Dropout probability and the variation ratio is noise, and flips with the test set and the seed.
@@ -1812,7 +1812,7 @@ plt.show()
 # </details>
 
 
-# %% nbgrader={"grade": false, "grade_id": "q4_1", "locked": false, "schema_version": 3, "solution": true, "task": false}
+# %% q4_1 answer
 def decide(new, known):
     """0 accept, 1 hand over, 2 reject, for each of the N images of new; thresholds from the digits in known."""
     ### BEGIN SOLUTION
@@ -1832,7 +1832,7 @@ def decide(new, known):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "q4_1_test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
+# %% q4_1_test test 1
 answer = decide(rehearsal, known)
 assert answer is not None, "decide returned None (does it end with `return`?)"
 decision = torch.as_tensor(answer).to(device)
@@ -1951,7 +1951,7 @@ plt.show()
 # What happens to its promise if next year the forms are filled in with another pen, or hold something that is neither
 # digit nor letter? What would you measure to notice? Four or five sentences.
 
-# %% [markdown] nbgrader={"grade": true, "grade_id": "q4_2", "locked": false, "points": 1, "schema_version": 3, "solution": true, "task": false}
+# %% q4_2 text 1 [markdown]
 # <!-- BEGIN SOLUTION -->
 # *Model answer.* Rejection uses the distance to the training features, the mutual information and the energy together,
 # for a letter is far from all classes, or the passes disagree about it, or all its logits are low;

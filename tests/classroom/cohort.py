@@ -59,7 +59,7 @@ def main() -> int:
         kit = bench.shorten(kit, args.lab, args.questions, folder / "kit")
     lab = Lab.load(kit, args.lab)
     course = Course.open(folder, kit)
-    variants = read_variants(Path(__file__).parents[1] / "labs" / "variants" / f"{args.lab}.py")
+    variants = read_variants(Path(__file__).parents[2] / "solutions" / args.lab / "variants.py")
     papers, expected = make_class(lab.source, lab.blank(), variants, args.lab)
     honest = [one for one in expected if one.student not in SLOW]
     hostile = [one for one in all_cases() if one.name not in HARMLESS and one.student == one.name]

@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from coursekit.classroom.labs import source as labs
+from coursekit.classroom.labs.variants import load_variants
 
 ROOT = Path(__file__).resolve().parents[2]
 CELL_SECONDS = 60  # of the processor: a variant that needs more for one cell has failed it
@@ -53,7 +54,7 @@ def source_path(lab: str) -> Path:
 
 
 def variants_path(lab: str) -> Path:
-    return ROOT / "tests" / "labs" / "variants" / f"{lab}.py"
+    return ROOT / "solutions" / lab / "variants.py"
 
 
 def truth_table(lab: str, *, jobs: int = 2, repeat: int = 1) -> list[Outcome]:
@@ -172,7 +173,7 @@ def _branch(session: Session, cells, source: str, label: dict, folder: Path) -> 
 def make_table(lab: str, *, jobs: int, repeat: int, judge_alone: bool = False) -> list[Outcome]:
     """truth_table in this process; leaves this interpreter full of the lab's names."""
     notebook = labs.parse(source_path(lab))
-    variants = labs.load_variants(variants_path(lab))
+    variants = load_variants(variants_path(lab))
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for cell in cells if judge_alone else []:
         if labs.kind(cell) == "test":

@@ -1,6 +1,5 @@
 """Release: the same bytes on each run, what nbgrader itself would write, nothing that students must not see."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -11,18 +10,17 @@ import nbformat
 import pytest
 from harness import ROOT, stub
 
-from coursekit.classroom.labs import source as labs
 from coursekit.classroom.labs import release
+from coursekit.classroom.labs import source as labs
+from coursekit.classroom.labs.lint import TOTAL_POINTS
+from coursekit.classroom.labs.variants import load_variants
 from coursekit.cli import main
 
 LABS = release.find(ROOT)
 
-META = {"grade": False, "grade_id": "q1", "locked": False, "schema_version": 3, "solution": True, "task": False}
-TEST = META | {"grade": True, "grade_id": "q1_test", "locked": True, "points": 20, "solution": False}
 
-
-def cell(text: str, meta: dict | None = None, kind: str = "") -> str:
-    head = "# %%" + (f" [{kind}]" if kind else "") + (f" nbgrader={json.dumps(meta)}" if meta else "")
+def cell(text: str, title: str = "", kind: str = "") -> str:
+    head = "# %%" + (f" {title}" if title else "") + (f" [{kind}]" if kind else "")
     body = "".join(f"# {line}\n" if line else "#\n" for line in text.split("\n")) if kind else text + "\n"
     return f"{head}\n{body}\n"
 
@@ -32,7 +30,12 @@ CHECK = (
     "assert float(f(1.0)) == 2\n### BEGIN HIDDEN TESTS\nimport random\nx = random.Random().uniform(1, 2)\n"
     "answer = float(f(x))\nassert answer == 2 * x  # a secret remark\n### END HIDDEN TESTS"
 )
-GOOD = cell("# A lab", kind="markdown") + cell("import math") + cell(SOLUTION, META) + cell(CHECK, TEST)
+GOOD = (
+    cell("# A lab", kind="markdown")
+    + cell("import math")
+    + cell(SOLUTION, "q1 answer")
+    + cell(CHECK, "q1_test test 20")
+)
 
 
 @pytest.fixture
@@ -85,7 +88,9 @@ def test_nbgrader_itself_makes_the_same_student_notebook(lab, tmp_path):
     source = tmp_path / "solutions" / lab / f"{lab}.ipynb"
     release.write_atomically(source, built[ROOT / "solutions" / lab / f"{lab}.ipynb"])
     shutil.copy(ROOT / "nbgrader_config.py", tmp_path)
-    shutil.copy(ROOT / "solutions" / lab / f"{lab}.py", source.parent)
+    for path in (ROOT / "solutions" / lab).iterdir():  # all that stands beside it: variants, pictures, notes
+        if path.is_file() and path != ROOT / "solutions" / lab / source.name:
+            shutil.copy(path, source.parent)
     command = [sys.executable, "-m", "nbgrader", "generate_assignment", lab]
     plain = os.environ | {"PATH": os.defpath}  # as from a terminal where the environment is not active
     done = subprocess.run(command, cwd=tmp_path, env=plain, capture_output=True, text=True, check=False)
@@ -114,7 +119,7 @@ def test_nbgrader_accepts_the_metadata_of_both_notebooks(lab):
             notebook = nbformat.reads(text, 4)
             nbformat.validate(notebook)
             MetadataValidator().validate_nb(notebook)
-            assert sum(labs.points(notebook).values()) == labs.TOTAL_POINTS
+            assert sum(labs.points(notebook).values()) == TOTAL_POINTS
 
 
 def test_release_writes_three_files_and_a_second_run_touches_none(course, capsys):
@@ -148,7 +153,7 @@ def test_check_reports_a_stale_release_and_writes_nothing(course, capsys):
 
 def test_grade_id_that_was_released_may_not_vanish(course, capsys):
     course.release()
-    course.write(GOOD.replace('"q1"', '"question1"'))
+    course.write(GOOD.replace("q1 answer", "question1 answer"))
     assert course.release() == 1
     assert "'q1 solution' was released and is gone" in capsys.readouterr().err
 
@@ -163,15 +168,61 @@ def test_local_image_becomes_part_of_the_notebook(course):
     assert first.attachments == {"dot.png": {"image/png": "iVBORw=="}}
 
 
+HEAD = (
+    "# ---\n# coursekit: {}\n# jupyter:\n#   jupytext:\n#     text_representation: {{format_name: percent}}\n# ---\n\n"
+)
+
+
+def test_settings_of_a_lab_are_read_and_not_released(course):
+    course.write(HEAD.format("{dtype: float64, allowed: [torch.linalg.solve]}") + GOOD)
+    parsed = labs.parse(course.source)
+    assert parsed.metadata["coursekit"] == {"dtype": "float64", "allowed": ["torch.linalg.solve"]}
+    assert course.release() == 0
+    assert "coursekit" not in nbformat.read(course.student, 4).metadata
+    course.write(GOOD.replace("# # A lab", "# # A lab\n# coursekit: {dtype: float64}"))
+    assert labs.parse(course.source).metadata["coursekit"] == {}
+
+
+def test_header_gives_the_keys_of_nbgrader(course):
+    course.write(
+        GOOD + cell("### BEGIN SOLUTION\n### END SOLUTION", "q2 text 0.5", "markdown").replace("\n# ", "\n# ", 1)
+    )
+    cells = {labs.grade_id(c): c for c in labs.parse(course.source).cells if labs.grade_id(c)}
+    assert {name: labs.kind(c) for name, c in cells.items()} == {"q1": "solution", "q1_test": "test", "q2": "manual"}
+    plain = {"schema_version": 3, "task": False}
+    assert cells["q1"].metadata["nbgrader"] == plain | {
+        "grade": False,
+        "grade_id": "q1",
+        "locked": False,
+        "solution": True,
+    }
+    test = {"grade": True, "grade_id": "q1_test", "locked": True, "solution": False, "points": 20}
+    assert cells["q1_test"].metadata["nbgrader"] == plain | test
+    text = {"grade": True, "grade_id": "q2", "locked": False, "solution": True, "points": 0.5}
+    assert cells["q2"].metadata["nbgrader"] == plain | text and cells["q2"].cell_type == "markdown"
+
+
 FAULTS = {
-    "lacks 'schema_version'": GOOD.replace('"schema_version": 3, ', ""),
-    "schema_version is 2": GOOD.replace('"schema_version": 3', '"schema_version": 2'),
-    "'solution' is 1": GOOD.replace('"solution": true', '"solution": 1'),
-    "grade_id 'q 1'": GOOD.replace('"q1"', '"q 1"'),
-    "needs points > 0": GOOD.replace('"points": 20', '"points": -20'),
-    "add up to 19": GOOD.replace('"points": 20', '"points": 19'),
-    "must be locked": GOOD.replace('"locked": true', '"locked": false'),
-    "must be unique": GOOD + cell(SOLUTION, META),
+    "the header has nbgrader=...": GOOD.replace(
+        "q1 answer", 'nbgrader={"grade": false, "grade_id": "q1", "solution": true}'
+    ),
+    "the header has points=...": GOOD.replace("test 20", "test 20 points=20"),
+    "grade_id 'q.1'": GOOD.replace("q1 answer", "q.1 answer"),
+    "the header 'q1 anser' has no kind": GOOD.replace("q1 answer", "q1 anser"),
+    "the header 'q1' has no kind": GOOD.replace("q1 answer", "q1"),
+    "needs points > 0, got none": GOOD.replace("test 20", "test"),
+    "needs points > 0, got 0": GOOD.replace("test 20", "test 0"),
+    "needs points > 0, got -20": GOOD.replace("test 20", "test -20"),
+    "needs points > 0, got nan": GOOD.replace("test 20", "test nan"),
+    "goes on after its points": GOOD.replace("test 20", "test 20 points"),
+    "points on an answer": GOOD.replace("q1 answer", "q1 answer 20"),
+    "add up to 19": GOOD.replace("test 20", "test 19"),
+    "must be unique": GOOD + cell(SOLUTION, "q1 answer"),
+    "the settings have 'device'": HEAD.format("{device: cpu}") + GOOD,
+    "the settings say dtype 'float16'": HEAD.format("{dtype: float16}") + GOOD,
+    "the settings say allowed 'torch'": HEAD.format("{allowed: torch}") + GOOD,
+    "write them in one line": HEAD.format("") + GOOD,
+    "the settings are '{dtype: float64'": HEAD.format("{dtype: float64") + GOOD,
     "0 solution blocks": GOOD.replace("    ### BEGIN SOLUTION\n", "").replace("    ### END SOLUTION", ""),
     "2 solution blocks": GOOD.replace(
         "return secret\n", "return secret\n    ### END SOLUTION\n    ### BEGIN SOLUTION\n"
@@ -189,7 +240,7 @@ FAULTS = {
     "converts the answer": GOOD.replace("answer = float(f(x))", "answer = f(x)"),
     "not valid Python": GOOD.replace("import math", "import import"),
     "magics": GOOD.replace("import math", "%matplotlib inline").replace("# %matplotlib", "%matplotlib"),
-    "must be a code cell": GOOD.replace(f"# %% nbgrader={json.dumps(TEST)}", f"# %% [raw] nbgrader={json.dumps(TEST)}"),
+    "must be a code cell": GOOD.replace("test 20", "test 20 [raw]"),
 }
 
 
@@ -229,13 +280,13 @@ def test_leak_detector_sees_a_solution_line():
 
 
 def test_variant_files_are_checked(tmp_path):
-    head = "from coursekit.classroom.labs.source import Variant\n"
+    head = "from coursekit.classroom.labs.variants import Variant\n"
     path = tmp_path / "variants.py"
     path.write_text(head + "VARIANTS = [Variant('q1', 'a', 'wrong', 'x')]")
     with pytest.raises(ValueError, match="names the test cells it loses"):
-        labs.load_variants(path)
+        load_variants(path)
     path.write_text(head + "VARIANTS = [Variant('q1', 'a', 'right', 'x')] * 2")
     with pytest.raises(ValueError, match="same question and name"):
-        labs.load_variants(path)
+        load_variants(path)
     with pytest.raises(FileNotFoundError, match="no variants"):
-        labs.load_variants(Path(tmp_path / "nothere.py"))
+        load_variants(Path(tmp_path / "nothere.py"))

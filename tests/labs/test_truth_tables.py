@@ -6,8 +6,9 @@ from functools import cache
 import harness
 import pytest
 
-from coursekit.classroom.labs import source as labs
 from coursekit.classroom.labs import release
+from coursekit.classroom.labs import source as labs
+from coursekit.classroom.labs.variants import load_variants
 
 LABS = [name for name in release.find(harness.ROOT) if harness.variants_path(name).is_file()]
 
@@ -67,7 +68,7 @@ def test_each_other_right_answer_keeps_every_point(lab):
 def test_each_question_has_three_wrong_answers_and_another_right_one(lab):
     notebook = labs.parse(harness.source_path(lab))
     questions = [labs.grade_id(cell) for cell in notebook.cells if labs.kind(cell) == "solution"]
-    count = Counter((v.question, v.kind) for v in labs.load_variants(harness.variants_path(lab)))
+    count = Counter((v.question, v.kind) for v in load_variants(harness.variants_path(lab)))
     assert [q for q in questions if count[q, "wrong"] < 3 or count[q, "right"] < 1] == []
 
 
@@ -76,7 +77,7 @@ def test_a_wrong_answer_loses_the_tests_of_its_own_question(lab):
     notebook = labs.parse(harness.source_path(lab))
     graded = {c: labs.kind(cell) for cell in notebook.cells if (c := labs.grade_id(cell))}
     order = list(graded)
-    for variant in labs.load_variants(harness.variants_path(lab)):
+    for variant in load_variants(harness.variants_path(lab)):
         after = order[order.index(variant.question) + 1 :]
         own = []
         for name in after:

@@ -60,7 +60,7 @@ def _one(args: argparse.Namespace, kit: Path, folder: Path, lab: str) -> int:
     built = release.build(kit, lab)
     source = nbformat.reads(built[kit / "solutions" / lab / f"{lab}.ipynb"], as_version=4)
     student = nbformat.reads(built[kit / "labs" / lab / f"{lab}.ipynb"], as_version=4)
-    variants = sample.read_variants(kit / "tests" / "labs" / "variants" / f"{lab}.py")
+    variants = sample.read_variants(kit / "solutions" / lab / "variants.py")
     papers, expected = sample.make_class(source, student, variants, lab)
     sample.write_class(folder, papers, lab)
     if not (folder / "nbgrader_config.py").is_file() and folder.parent == kit:

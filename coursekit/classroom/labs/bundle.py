@@ -82,7 +82,8 @@ def load(course: Course, lab: str) -> Bundle:
     """The bundle of a lab, made anew when its source changed."""
     folder = course.source(lab)
     notebook = source_notebook(course, lab)
-    ignored = ["*.ipynb", "*.pyc", "__pycache__", ".*", f"{lab}.py", *course.config.CourseDirectory.get("ignore", [])]
+    ours = ["*.ipynb", "*.pyc", "__pycache__", ".*", f"{lab}.py", "variants.py"]
+    ignored = [*ours, *course.config.CourseDirectory.get("ignore", [])]
     paths = [p for p in sorted(folder.rglob("*")) if p.is_file()]
     names = [p.relative_to(folder) for p in paths]
     data = [n for n in names if not any(fnmatch(part, pattern) for part in n.parts for pattern in ignored)]
@@ -105,8 +106,8 @@ def source_notebook(course: Course, lab: str) -> str:
     """nbgrader's source notebook of a lab as text, built from the .py source if there is one."""
     folder = course.source(lab)
     if (folder / f"{lab}.py").is_file():
-        from . import source as labs
         from . import release
+        from . import source as labs
 
         try:
             return release.build(course.kit, lab)[folder / f"{lab}.ipynb"]

@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 from . import source as labs
+from .lint import lint
 
 LOCAL_IMAGE = re.compile(r"!\[(?P<alt>[^\]]*)\]\((?P<file>[\w./-]+\.(?:png|jpe?g|svg))\)")
 IMAGE_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".svg": "image/svg+xml"}
@@ -71,7 +72,7 @@ def build(root: Path, lab: str) -> dict[Path, str]:
     folder = root / "solutions" / lab
     notebook = labs.parse(folder / f"{lab}.py")
     lock, now = folder / "grade_ids.lock", _grade_ids(notebook)
-    faults = labs.lint(notebook) + _lock_faults(lock, now) + _embed_images(notebook, folder)
+    faults = lint(notebook) + _lock_faults(lock, now) + _embed_images(notebook, folder)
     if faults:
         raise labs.LabError(f"{lab} is not released:\n" + "\n".join(f"  {fault}" for fault in faults))
     source = _normalise(notebook)

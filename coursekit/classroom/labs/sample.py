@@ -9,9 +9,9 @@ from textwrap import dedent, indent
 
 import nbformat
 
-from .source import Variant, grade_id, kind, load_variants, points
-
 from ..records.files import write_atomically
+from .source import grade_id, kind, points
+from .variants import Variant, load_variants
 
 NOISE = dedent("""
     import sys, warnings

@@ -1,6 +1,6 @@
 """Answers to lab 2 that its checks must reject or accept; the faults of published versions are among them."""
 
-from coursekit.classroom.labs.source import Variant
+from coursekit.classroom.labs.variants import Variant
 
 
 def wrong(question: str, name: str, source: str) -> Variant:

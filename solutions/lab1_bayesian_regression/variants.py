@@ -1,6 +1,6 @@
 """Answers to lab 1 that its checks must reject or accept."""
 
-from coursekit.classroom.labs.source import Variant
+from coursekit.classroom.labs.variants import Variant
 
 
 def wrong(question: str, name: str, source: str) -> Variant:
