@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from pybtex.database import parse_file
 
 from .conftest import BOOK, chapters
 
@@ -53,7 +54,8 @@ def test_figures_have_caption_name_and_alt_text(chapter):
     assert len(names) == len(set(names)) and len(names) + movable >= 2
 
 
-def test_keys_of_the_bibliography_are_unique():
+def test_the_bibliography_can_be_read_and_its_keys_are_unique():
+    parse_file(str(BOOK / "references.bib"))
     text = (BOOK / "references.bib").read_text(encoding="utf-8")
     keys = re.findall(r"^@\w+\{([^,\s]+),", text, re.MULTILINE)
     assert len(keys) == len(set(keys)), [key for key in keys if keys.count(key) > 1]
