@@ -1916,9 +1916,10 @@ def judge(inputs, got):
 # are accepted, if they are ranked by one score alone.
 
 # %% tags=["demo"]
-digits = torch.arange(625, device=device) < 500
+decision = torch.as_tensor(decide(rehearsal, known)).to(device)
+accepted, digits = decision == 0, torch.arange(625, device=device) < 500
 right = torch.zeros(625, dtype=torch.bool, device=device)
-right[:500] = good
+right[:500] = rehearsal.probs.argmax(dim=1)[:500] == y_held[drill]
 figure, (left, middle) = plt.subplots(1, 2, figsize=style.figsize(1.4, 3.8))
 for value, (name, color) in enumerate({"accept": "blue", "hand over": "amber", "reject": "orange"}.items()):
     for kind, marker in ((digits, "o"), (~digits, "x")):
